@@ -3,8 +3,6 @@ package protocol
 import (
 	"crypto/sha256"
 	"time"
-
-	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 )
 
 // Scope says through which door bytes come, and so which rules hold for them.
@@ -120,16 +118,4 @@ func (c Check) clock(e *Event) error {
 func (e *Event) hash(buf []byte) (ID, int) {
 	serial := e.appendSerial(buf)
 	return sha256.Sum256(serial), len(serial)
-}
-
-func verifySignature(e *Event) bool {
-	key, err := schnorr.ParsePubKey(e.pubkey[:])
-	if err != nil {
-		return false
-	}
-	sig, err := schnorr.ParseSignature(e.sig[:])
-	if err != nil {
-		return false
-	}
-	return sig.Verify(e.id[:], key)
 }
