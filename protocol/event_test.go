@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"crypto/rand"
+	"strings"
 	"testing"
 	"time"
 )
@@ -76,6 +77,30 @@ func BenchmarkStamp20(b *testing.B) {
 		id[0]++
 		if _, err := Stamp(context.Background(), id, 20); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkParseJSON(b *testing.B) {
+	key, _ := NewSecretKey(rand.Reader)
+	e, _ := key.Sign(Draft{CreatedAt: 1_790_000_000, Kind: KindNote, Content: "سلام \"دنیا\"\n", Tags: []Tag{{"t", "iran"}, {"p", key.PubKey().String()}}})
+	raw := e.AppendJSON(nil)
+	b.SetBytes(int64(len(raw)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decodeJSON(raw); err != nil { // without the signature, which would hide the rest
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkNoteLength(b *testing.B) {
+	text := strings.Repeat("سلام nostr:", 8) + "nostr:npub1" + strings.Repeat("q", 58)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if NoteLength(text) != 8*11+10 {
+			b.Fatal("wrong length")
 		}
 	}
 }

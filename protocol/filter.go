@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"slices"
 	"strconv"
 )
@@ -148,7 +149,7 @@ func (f Filter) MarshalJSON() ([]byte, error) {
 	}
 	for _, t := range f.Tags {
 		name("#" + string(t.Letter))
-		b = appendList(b, t.Values, AppendString)
+		b = appendList(b, t.Values, appendText)
 	}
 	for _, m := range []struct {
 		name  string
@@ -165,9 +166,18 @@ func (f Filter) MarshalJSON() ([]byte, error) {
 	}
 	if f.Search != "" {
 		name("search")
-		b = AppendString(b, f.Search)
+		b = appendText(b, f.Search)
 	}
 	return append(b, '}'), nil
+}
+
+// appendText is for texts that nobody signed: unlike AppendString it escapes every control character.
+func appendText(b []byte, s string) []byte {
+	quoted, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string always has a JSON form
+	}
+	return append(b, quoted...)
 }
 
 func appendHex(b, v []byte) []byte {

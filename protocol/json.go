@@ -391,7 +391,8 @@ func (e Event) AppendJSON(b []byte) []byte {
 	return append(b, `"}`...)
 }
 
-// MarshalJSON returns the canonical JSON.
+// MarshalJSON returns the canonical JSON. json.Marshal escapes & < > U+2028 U+2029 in it afterwards: the event stays
+// the same, the bytes do not; AppendJSON keeps both.
 func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil), nil }
 
 func appendTags(b []byte, tags []Tag) []byte {

@@ -13,7 +13,10 @@ import (
 )
 
 // SecretKey signs events. It never prints itself; use Nsec to export it.
-type SecretKey struct{ key *btcec.PrivateKey }
+type SecretKey struct {
+	key *btcec.PrivateKey
+	pub PubKey
+}
 
 // NewSecretKey makes a key from 32 bytes of random.
 func NewSecretKey(random io.Reader) (SecretKey, error) {
@@ -29,7 +32,8 @@ func secretKey(b []byte) (SecretKey, error) {
 	if overflow := s.SetByteSlice(b); overflow || s.IsZero() || len(b) != 32 {
 		return SecretKey{}, fmt.Errorf("the number is not a secp256k1 key")
 	}
-	return SecretKey{key: btcec.PrivKeyFromScalar(&s)}, nil
+	key := btcec.PrivKeyFromScalar(&s)
+	return SecretKey{key, PubKey(schnorr.SerializePubKey(key.PubKey()))}, nil
 }
 
 // ParseSecretKey reads nsec1… (NIP-19) or 64 hex digits. Errors never quote the input.
@@ -51,7 +55,7 @@ func (k SecretKey) Nsec() string { return encodeBech32("nsec", k.key.Serialize()
 func (k SecretKey) String() string { return "secret key" }
 
 // PubKey returns the author that this key signs for.
-func (k SecretKey) PubKey() PubKey { return PubKey(schnorr.SerializePubKey(k.key.PubKey())) }
+func (k SecretKey) PubKey() PubKey { return k.pub }
 
 // Npub returns the author as text (NIP-19).
 func (k PubKey) Npub() string { return encodeBech32("npub", k[:]) }

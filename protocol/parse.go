@@ -104,8 +104,8 @@ func (c Check) verify(f fields) (Event, error) {
 func (c Check) clock(e *Event) error {
 	switch now := c.Now.Unix(); {
 	case e.createdAt > now+int64(LiveAhead/time.Second):
-		return Reject(Ahead, "created_at is %v ahead of this node's clock; %v are the most",
-			time.Duration(e.createdAt-now)*time.Second, LiveAhead)
+		return Reject(Ahead, "created_at is %d seconds ahead of this node's clock; %d are the most",
+			e.createdAt-now, int64(LiveAhead/time.Second))
 	case c.Scope == Live && e.createdAt < now-int64(LivePast/time.Second):
 		return Reject(Stale, "the event is older than %v", LivePast)
 	case e.Expired(c.Now):
