@@ -12,7 +12,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -41,8 +40,6 @@ type Config struct {
 
 	// Grafted, unless nil, is called when a mesh link comes up. It must not block.
 	Grafted func()
-
-	Log *slog.Logger // nil discards
 }
 
 // DefaultConfig returns a home node's settings. The rate is ten times the load of June 2009 (61.6 messages/s) with
@@ -68,9 +65,6 @@ type Mesh struct {
 
 // New joins all shards. The mesh lives until Close.
 func New(h host.Host, cfg Config, accept Accept) (*Mesh, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
 	if err := CheckNetwork(cfg.Network); err != nil {
 		return nil, err
 	}

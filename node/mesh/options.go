@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"log/slog"
 	"net"
+	"runtime"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -38,9 +40,10 @@ func (m *Mesh) options() []pubsub.Option {
 		pubsub.WithMaxControlMessageSize(maxControl),
 		pubsub.WithPeerOutboundQueueSize(queueOut),
 		pubsub.WithValidateQueueSize(queueIn),
+		pubsub.WithValidateWorkers(4 * runtime.GOMAXPROCS(0)), // some wait for the store while others verify
 		pubsub.WithSeenMessagesTTL(seenTTL),
 		pubsub.WithRawTracer(m.links),
-		pubsub.WithLogger(m.cfg.Log),
+		pubsub.WithLogger(slog.New(slog.DiscardHandler)), // its lines name peers; Count has what matters
 	}
 }
 
