@@ -1,0 +1,47 @@
+package api
+
+import (
+	"bufio"
+	"net"
+)
+
+// corkListener accepts connections whose writes can be held back, so that many small websocket frames leave in one
+// system call.
+type corkListener struct{ net.Listener }
+
+func (l corkListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &corkConn{Conn: c}, nil
+}
+
+// corkConn writes at once unless it is corked. Only the one goroutine that writes may cork it.
+type corkConn struct {
+	net.Conn
+	buf    *bufio.Writer // made with the first cork
+	corked bool
+}
+
+const corkBuffer = 16 << 10 // bytes; a full buffer leaves by itself
+
+func (c *corkConn) cork() {
+	if c.buf == nil {
+		c.buf = bufio.NewWriterSize(c.Conn, corkBuffer)
+	}
+	c.corked = true
+}
+
+// uncork writes what was held back.
+func (c *corkConn) uncork() error {
+	c.corked = false
+	return c.buf.Flush()
+}
+
+func (c *corkConn) Write(b []byte) (int, error) {
+	if c.corked {
+		return c.buf.Write(b)
+	}
+	return c.Conn.Write(b)
+}

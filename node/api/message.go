@@ -1,0 +1,130 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"openline/protocol"
+)
+
+// message is what a Nostr client sends (NIP-01).
+type message struct {
+	verb    string          // "EVENT", "REQ" or "CLOSE"
+	event   json.RawMessage // of EVENT; not looked at yet
+	sub     string          // of REQ and CLOSE
+	filters []json.RawMessage
+}
+
+// maxSubscriptionID is NIP-01's bound in characters.
+const maxSubscriptionID = 64
+
+// parseMessage reads one frame. The error is for a NOTICE and quotes nothing but a verb.
+func parseMessage(raw []byte) (message, error) {
+	var parts []json.RawMessage
+	var m message
+	if err := json.Unmarshal(raw, &parts); err != nil || len(parts) == 0 || json.Unmarshal(parts[0], &m.verb) != nil {
+		return message{}, errors.New(`a message is a JSON array that begins with "EVENT", "REQ" or "CLOSE"`)
+	}
+	switch m.verb {
+	case "EVENT":
+		if len(parts) != 2 {
+			return message{}, errors.New(`usage: ["EVENT", event]`)
+		}
+		m.event = parts[1]
+		return m, nil
+	case "REQ", "CLOSE":
+		if len(parts) < 2 || json.Unmarshal(parts[1], &m.sub) != nil {
+			return message{}, fmt.Errorf(`usage: ["%s", subscription id, …]`, m.verb)
+		}
+		if n := utf8.RuneCountInString(m.sub); n < 1 || n > maxSubscriptionID {
+			return message{}, fmt.Errorf("a subscription id has 1 to %d characters", maxSubscriptionID)
+		}
+		m.filters = parts[2:]
+		return m, nil
+	}
+	return message{}, fmt.Errorf(`%.20q is not understood here; this relay knows "EVENT", "REQ" and "CLOSE"`, m.verb)
+}
+
+// parseFilters reads the filters of a REQ. The error is the reason of a CLOSED.
+func parseFilters(raw []json.RawMessage, most int) ([]protocol.Filter, error) {
+	switch {
+	case len(raw) == 0:
+		return nil, errors.New(`invalid: usage: ["REQ", subscription id, filter, …]`)
+	case len(raw) > most:
+		return nil, fmt.Errorf("error: %d filters; %d are the most", len(raw), most)
+	}
+	filters := make([]protocol.Filter, len(raw))
+	for i, r := range raw {
+		f, err := protocol.ParseFilter(r)
+		if err != nil {
+			return nil, fmt.Errorf("invalid: %w", err)
+		}
+		if f.Search != "" {
+			return nil, errors.New("unsupported: search (NIP-50) is not offered here")
+		}
+		filters[i] = f
+	}
+	return filters, nil
+}
+
+// claimedID returns the id that a refused event says it has, so that its client can tell which one was refused.
+func claimedID(raw []byte) (string, bool) {
+	var e struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(raw, &e) != nil {
+		return "", false
+	}
+	_, err := protocol.ParseID(e.ID)
+	return e.ID, err == nil
+}
+
+// frame writes a message to a client. Strings are escaped as encoding/json does it, so any text may stand in them.
+func frame(parts ...any) []byte {
+	b, err := json.Marshal(parts)
+	if err != nil {
+		panic(err) // strings and booleans always have a JSON form
+	}
+	return b
+}
+
+// okPrefixes translates why an event was refused into NIP-01's machine-readable words; other codes are "invalid".
+var okPrefixes = map[protocol.Code]string{
+	protocol.Duplicate: "duplicate",
+	protocol.Deleted:   "blocked",
+	protocol.Protected: "restricted",
+	protocol.OverQuota: "rate-limited",
+	protocol.Busy:      "rate-limited",
+}
+
+// okReason is the table of OK messages: whether the event is here, and the reason.
+func okReason(r Receipt, err error) (ok bool, reason string) {
+	rejection, refused := errors.AsType[*protocol.Rejection](err)
+	switch {
+	case err == nil && strings.HasPrefix(r.Message, "posted"):
+		return true, ""
+	case err == nil:
+		return true, r.Message
+	case !refused:
+		return false, "error: the event could not be kept; try again"
+	}
+	prefix := okPrefixes[rejection.Code]
+	if prefix == "" {
+		prefix = "invalid"
+	}
+	return rejection.Code == protocol.Duplicate, prefix + ": " + rejection.Reason
+}
+
+// verdict is the label of an answer in the metrics.
+func verdict(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if r, ok := errors.AsType[*protocol.Rejection](err); ok {
+		return string(r.Code)
+	}
+	return "error"
+}

@@ -1,0 +1,129 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"openline/protocol"
+)
+
+// Backend is the node behind the door.
+type Backend interface {
+	// Publish takes one NIP-01 event object of a client. nil: it is durable here, or was passed on if it is ephemeral.
+	// A *protocol.Rejection says why not; Code Duplicate means that it is here already.
+	Publish(ctx context.Context, raw []byte) (Receipt, error)
+
+	// Post signs a note with the node's own key and publishes it.
+	Post(ctx context.Context, d Draft) (Receipt, error)
+
+	// Follow calls emit with the stored events that match one of the filters, newest first, at most so many for each,
+	// then caughtUp once, then emit with every new event, until ctx ends, a callback returns false (the error is nil
+	// then) or the caller is too slow (ErrLagged).
+	Follow(ctx context.Context, filters []protocol.Filter, most int, emit func(protocol.Event) bool, caughtUp func() bool) error
+
+	Status(ctx context.Context) (Status, error)
+
+	// Topics returns the n most active topics since then.
+	Topics(ctx context.Context, since time.Time, n int) ([]Topic, error)
+}
+
+// Owner is what belongs to the node's user. A relay has none.
+type Owner interface {
+	Key() (Key, error)
+	SetKey(ctx context.Context, c KeyChange) (Key, error)
+	ExportKey(ctx context.Context) (string, error) // nsec1… or ncryptsec1…
+	Follows(ctx context.Context) ([]Follow, error) // with names of authors
+	SetFollow(ctx context.Context, f Follow, on bool) (changed bool, err error)
+}
+
+var (
+	// ErrLagged is Follow's error for a caller that reads too slowly.
+	ErrLagged = errors.New("the follower reads too slowly")
+
+	// ErrNoDaemon is the Client's error when nothing answers at its address.
+	ErrNoDaemon = errors.New("no daemon is running here")
+)
+
+// Hint is an error with what to do next. It crosses the HTTP API.
+type Hint struct {
+	Err  error
+	Hint string
+}
+
+func (h *Hint) Error() string { return h.Err.Error() }
+func (h *Hint) Unwrap() error { return h.Err }
+
+// Receipt says what became of an event.
+type Receipt struct {
+	ID      string `json:"id"`
+	Peers   int    `json:"peers"`   // to which it goes at once
+	Message string `json:"message"` // the same and more, for people
+}
+
+// Draft is a note to be signed.
+type Draft struct {
+	Text   string   `json:"text"`
+	Topics []string `json:"topics,omitempty"` // besides the #words of the text
+	Reply  string   `json:"reply,omitempty"`  // id of the note that this one answers
+}
+
+// Status says how a node is.
+type Status struct {
+	Version   string    `json:"version"`
+	Network   string    `json:"network"`
+	Role      string    `json:"role"` // "daemon" or "relay"
+	PeerID    string    `json:"peer_id"`
+	Addresses []string  `json:"addresses"` // for another node's --peer
+	Peers     int       `json:"peers"`
+	PeerList  []Peer    `json:"peer_list"`
+	Events    uint64    `json:"events"`
+	Bytes     int64     `json:"bytes"`   // on disk
+	Waiting   int       `json:"waiting"` // own events that went to no peer yet
+	API       string    `json:"api"`     // host:port of the local door
+	Websocket string    `json:"websocket"`
+	Started   time.Time `json:"started"`
+}
+
+// Peer is a connected node.
+type Peer struct {
+	ID        string    `json:"id"`
+	Address   string    `json:"address"`
+	Direction string    `json:"direction"` // "in" or "out"
+	Source    string    `json:"source"`    // what found it, "" when it came by itself
+	Since     time.Time `json:"since"`
+	Mesh      bool      `json:"mesh"` // it has a link in the mesh
+}
+
+// Topic is how active a topic was.
+type Topic struct {
+	Topic   string    `json:"topic"`
+	Events  int       `json:"events"`
+	Authors int       `json:"authors"`
+	Newest  time.Time `json:"newest"`
+}
+
+// Key describes the key that signs, and never holds it.
+type Key struct {
+	Exists    bool   `json:"exists"`
+	Npub      string `json:"npub"`
+	Hex       string `json:"hex"`
+	Protected bool   `json:"protected"` // by a passphrase
+	Locked    bool   `json:"locked"`    // until the passphrase is given
+}
+
+// KeyChange is something to do with the key.
+type KeyChange struct {
+	Action     string `json:"action"` // "new", "import", "protect", "unlock" or "unprotect"
+	Secret     string `json:"secret,omitempty"`
+	Passphrase string `json:"passphrase,omitempty"`
+	Replace    bool   `json:"replace,omitempty"` // for "new" and "import": even if there is a key
+}
+
+// Follow is a topic or an author that the user follows.
+type Follow struct {
+	Topic  string `json:"topic,omitempty"`
+	Author string `json:"author,omitempty"` // hex
+	Npub   string `json:"npub,omitempty"`
+	Name   string `json:"name,omitempty"` // from the author's profile: a claim
+}

@@ -1,0 +1,100 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"openline/bootstrap"
+	"openline/node/mesh"
+)
+
+// Config says what a node is and where it keeps its things. Start from DefaultConfig or RelayConfig.
+type Config struct {
+	Dir     string   // everything the node keeps; made when missing, readable by its owner only
+	Network string   // nodes of different networks do not hear each other
+	Relay   bool     // public, with a lasting peer id and without an identity
+	API     string   // host:port of the local door; port 0 takes a free one; "" opens none
+	Listen  []string // multiaddrs
+	Peers   []string // multiaddrs that end in /p2p/ and a peer id; never given up
+	LAN     bool     // look for neighbours by multicast and answer them
+
+	AllowOrigins []string // web pages that may use the local door
+	AllowHosts   []string // names beside localhost under which it may be addressed
+
+	Version string
+	Now     func() time.Time // nil: time.Now
+	Log     *slog.Logger     // nil discards
+}
+
+// DefaultAPI is where Nostr clients look for a local relay.
+const DefaultAPI = "127.0.0.1:4869"
+
+// DefaultConfig returns a daemon's settings.
+func DefaultConfig() Config {
+	return Config{
+		Dir:     defaultDir(),
+		Network: "main",
+		API:     DefaultAPI,
+		Listen: []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1",
+			"/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"},
+		LAN: true,
+	}
+}
+
+// RelayConfig returns a relay's settings: ports that stay the same, and a door for strangers.
+func RelayConfig() Config {
+	c := DefaultConfig()
+	c.Relay = true
+	c.API = "0.0.0.0:4869"
+	c.Listen = []string{"/ip4/0.0.0.0/tcp/4870", "/ip4/0.0.0.0/udp/4870/quic-v1",
+		"/ip6/::/tcp/4870", "/ip6/::/udp/4870/quic-v1"}
+	return c
+}
+
+// defaultDir follows the XDG base directory specification and its likes elsewhere.
+func defaultDir() string {
+	if d := os.Getenv("XDG_DATA_HOME"); d != "" {
+		return filepath.Join(d, "openline")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "openline-data"
+	}
+	return filepath.Join(home, ".local", "share", "openline")
+}
+
+// Validate says what is wrong with c; the errors are for people and name the setting.
+func (c Config) Validate() error {
+	if c.Dir == "" {
+		return errors.New("data: a directory is needed")
+	}
+	if err := mesh.CheckNetwork(c.Network); err != nil {
+		return err
+	}
+	for _, s := range c.Listen {
+		if _, err := ma.NewMultiaddr(s); err != nil {
+			return fmt.Errorf("listen: %q is not a multiaddr like /ip4/0.0.0.0/tcp/4870: %w", s, err)
+		}
+	}
+	_, err := c.peers()
+	return err
+}
+
+func (c Config) peers() ([]peer.AddrInfo, error) {
+	var infos []peer.AddrInfo
+	for _, s := range c.Peers {
+		p, err := bootstrap.ParsePeer(s)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, p)
+	}
+	return infos, nil
+}

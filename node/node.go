@@ -1,0 +1,206 @@
+// Package node joins the parts: it opens, runs and stops the store, the mesh and the local door, and it holds the one
+// door through which every event comes in (door.go) and the one way out (outbox.go).
+//
+// What it refuses and what it shows to a censor is what its parts refuse and show.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"openline/bootstrap"
+	"openline/node/api"
+	"openline/node/mesh"
+	"openline/node/store"
+)
+
+// Node is one participant. Open it, Run it, Close it.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Time
+	started  time.Time
+	store    *store.Store
+	host     host.Host
+	mesh     *mesh.Mesh
+	finder   *bootstrap.Finder
+	owner    *owner // nil on a relay
+	server   *api.Server
+	listener net.Listener // nil without an API
+	budget   *budget
+	kick     chan struct{} // wakes the outbox; one waiting wake-up stands for any number
+	closers  []func() error
+}
+
+// Open makes everything ready: directory, store, sockets. Nothing goes out before Run. An error that a user can mend
+// is an *api.Hint that says how.
+func Open(cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, kick: make(chan struct{}, 1)}
+	n.started = n.now()
+	n.budget = newBudget(n.now)
+	for _, open := range []func() error{n.openStore, n.openHost, n.openMesh, n.openDoor} {
+		if err := open(); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) openStore() error {
+	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
+		return &api.Hint{Err: fmt.Errorf("make the data directory: %w", err), Hint: "name another one with --data"}
+	}
+	cfg := store.DefaultConfig()
+	cfg.Dir, cfg.Now, cfg.Log = filepath.Join(n.cfg.Dir, "events"), n.now, n.log
+	s, err := store.Open(cfg)
+	switch {
+	case errors.Is(err, store.ErrLocked):
+		return &api.Hint{Err: err, Hint: "another openline runs with this directory: use that one, stop it, or name another with --data"}
+	case errors.Is(err, store.ErrDamaged):
+		return &api.Hint{Err: err, Hint: fmt.Sprintf("nothing was changed; move %s aside and start again: "+
+			"what peers still have comes back, and the moved files may be repaired", cfg.Dir)}
+	case err != nil:
+		return err
+	}
+	n.store = s
+	n.closers = append(n.closers, s.Close)
+	return nil
+}
+
+func (n *Node) openHost() error {
+	h, err := newHost(n.cfg)
+	if err != nil {
+		return err
+	}
+	n.host = h
+	n.closers = append(n.closers, h.Close)
+	return nil
+}
+
+func (n *Node) openMesh() error {
+	cfg := mesh.DefaultConfig()
+	cfg.Network, cfg.Relay, cfg.Grafted = n.cfg.Network, n.cfg.Relay, n.wake
+	m, err := mesh.New(n.host, cfg, n.fromMesh)
+	if err != nil {
+		return err
+	}
+	n.mesh = m
+	n.closers = append(n.closers, func() error { m.Close(); return nil })
+	peers, err := n.cfg.peers()
+	if err != nil {
+		return err
+	}
+	sources := []bootstrap.Source{bootstrap.Configured(peers)}
+	if n.cfg.LAN {
+		sources = append(sources, bootstrap.LAN{Host: n.host, Network: n.cfg.Network})
+	}
+	n.finder = bootstrap.NewFinder(n.host, n.log, sources...)
+	return nil
+}
+
+// openDoor opens the local door: its socket, its token, and the file that tells the CLI where it is.
+func (n *Node) openDoor() error {
+	if !n.cfg.Relay {
+		o, err := openOwner(n.cfg.Dir, n.profileName)
+		if err != nil {
+			return err
+		}
+		n.owner = o
+	}
+	if n.cfg.API == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", n.cfg.API)
+	if err != nil {
+		return &api.Hint{Err: fmt.Errorf("open the local door: %w", err),
+			Hint: "another program, perhaps another openline, has this port: name a free one with --api 127.0.0.1:0"}
+	}
+	n.listener = l
+	n.closers = append(n.closers, func() error { l.Close(); return nil }) // closed a second time after Run
+	token, err := loadToken(n.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	n.registerMetrics(registry)
+	cfg := api.Config{Backend: n, Token: token, AllowOrigins: n.cfg.AllowOrigins, AllowHosts: n.cfg.AllowHosts,
+		Public: n.cfg.Relay, Limits: api.DefaultLimits(), Registry: registry, Log: n.log, Now: n.now, Version: n.cfg.Version}
+	if n.owner != nil {
+		cfg.Owner = n.owner
+	}
+	if n.cfg.Relay {
+		cfg.Limits = api.RelayLimits()
+	}
+	if n.server, err = api.NewServer(cfg); err != nil {
+		return err
+	}
+	return n.announceDoor(l.Addr().String())
+}
+
+// announceDoor writes the file from which the CLI learns the daemon's port.
+func (n *Node) announceDoor(addr string) error {
+	path := filepath.Join(n.cfg.Dir, "api")
+	if err := writeFile(path, addr+"\n"); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, func() error { return os.Remove(path) })
+	return nil
+}
+
+// Run works until ctx ends and returns nil then, or an error when a part cannot go on. All its goroutines have ended
+// when it returns.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if n.server != nil {
+		g.Go(func() error { return n.server.Serve(ctx, n.listener) })
+	}
+	g.Go(func() error { return n.finder.Run(ctx) })
+	g.Go(func() error { return n.runOutbox(ctx) })
+	g.Go(func() error { return n.runPurge(ctx) })
+	return g.Wait()
+}
+
+// runPurge removes expired events from disk every hour; queries hide them at once.
+func (n *Node) runPurge(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if _, err := n.store.Purge(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("expired events could not be removed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Close closes the parts in the opposite order. Call it once, after Run has returned.
+func (n *Node) Close() error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}

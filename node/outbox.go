@@ -1,0 +1,125 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"openline/protocol"
+)
+
+const (
+	outboxPage  = 4096             // events looked at in one round
+	outboxEvery = 30 * time.Second // a round even if nothing happened: what had to wait may go now
+	stampTime   = time.Second      // the most that a stamp may hold up the flood
+	stampQueue  = 8                // with more waiting, events go unstamped: they are an import, not a person
+
+	// Pace of own publications: well under the 1,024 RPCs that pubsub keeps for a peer before it drops.
+	floodRate  = 400 // a second
+	floodBurst = 64
+)
+
+// wake starts a round of the outbox soon. It never blocks.
+func (n *Node) wake() {
+	select {
+	case n.kick <- struct{}{}:
+	default: // a round is due already
+	}
+}
+
+// runOutbox is the one way out: it floods what local clients posted. The waiting events are on disk, so that a post
+// made without peers, or just before a crash, travels as soon as there is a peer.
+func (n *Node) runOutbox(ctx context.Context) error {
+	tick := time.NewTicker(outboxEvery)
+	defer tick.Stop()
+	o := outbox{pace: rate.NewLimiter(floodRate, floodBurst), slots: map[string]time.Time{}}
+	for {
+		if err := n.flood(ctx, &o); err != nil && ctx.Err() == nil {
+			n.log.Warn("events wait in the outbox", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.kick:
+		case <-tick.C:
+		}
+	}
+}
+
+// outbox is what runOutbox remembers between rounds.
+type outbox struct {
+	pace  *rate.Limiter
+	slots map[string]time.Time // when the last new version of a replaceable event left, zero after the first version
+}
+
+// early reports whether a new version of e left so lately that other nodes would not pass this one on.
+func (o *outbox) early(e protocol.Event, now time.Time) bool {
+	return now.Sub(o.slots[e.Address()]) < protocol.ReplaceInterval
+}
+
+// left notes that e was flooded.
+func (o *outbox) left(e protocol.Event, now time.Time) {
+	slot := e.Address()
+	if slot == "" {
+		return
+	}
+	if _, again := o.slots[slot]; !again {
+		now = time.Time{}
+	}
+	o.slots[slot] = now
+}
+
+// flood publishes every waiting event whose shard has peers. What has left the live window leaves the outbox too:
+// no node would take it, and history carries it.
+func (n *Node) flood(ctx context.Context, o *outbox) error {
+	waiting, err := n.store.Outbox(outboxPage)
+	if err != nil {
+		return err
+	}
+	var gone []protocol.ID
+	for i, e := range waiting {
+		if !e.Live(n.now()) {
+			gone = append(gone, e.ID())
+			continue
+		}
+		if n.mesh.Links(e.Shard()) == 0 || o.early(e, n.now()) {
+			continue
+		}
+		if err := o.pace.Wait(ctx); err != nil {
+			break
+		}
+		if len(waiting)-i <= stampQueue {
+			e = n.stamp(ctx, e)
+		}
+		peers, err := n.mesh.Publish(ctx, e)
+		if err != nil {
+			return err
+		}
+		if peers > 0 {
+			o.left(e, n.now())
+			gone = append(gone, e.ID())
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return n.store.Sent(ctx, gone...)
+}
+
+// stamp puts work into an event, within a second; without success the event goes as it is.
+func (n *Node) stamp(ctx context.Context, e protocol.Event) protocol.Event {
+	if e.Work() >= protocol.StampBits {
+		return e
+	}
+	sctx, cancel := context.WithTimeout(ctx, stampTime)
+	defer cancel()
+	nonce, err := protocol.Stamp(sctx, e.ID(), protocol.StampBits)
+	if err != nil {
+		return e
+	}
+	if err := n.store.Stamp(ctx, e.ID(), nonce); err != nil && ctx.Err() == nil {
+		n.log.Warn("a stamp was not kept", "error", err)
+	}
+	return e.WithNonce(nonce)
+}
