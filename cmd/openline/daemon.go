@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"openline/node"
+)
+
+func (p *program) daemonCmd() *cobra.Command {
+	return p.nodeCmd(node.DefaultConfig(), &cobra.Command{
+		Use:   "daemon",
+		Short: "Run your own node: flood, keep, and open a door for your programs on this machine",
+		Long: `Runs your own node until it is interrupted. Programs on this machine, Nostr clients among them, use it at
+ws://127.0.0.1:4869; nobody else can. Its peer id is fresh at every start. On the local network it tells neighbours by
+multicast that it runs, unless --lan=false.`,
+		Example: `  openline daemon
+  openline daemon --peer /ip4/192.0.2.7/tcp/4870/p2p/12D3Koo… --lan=false
+  openline daemon --data ~/second --api 127.0.0.1:0`,
+		Args: cobra.NoArgs,
+	})
+}
+
+func (p *program) relayCmd() *cobra.Command {
+	return p.nodeCmd(node.RelayConfig(), &cobra.Command{
+		Use:   "relay",
+		Short: "Run a public node: lasting address, larger mesh, a websocket for strangers' phones, no identity",
+		Long: `Runs a public node until it is interrupted. It listens on port 4870 (TCP and UDP) for nodes and on port 4869 for
+Nostr clients of anybody, within limits for each address. It keeps its peer id in the data directory and has no key to
+post with. Its address becomes known to everybody who asks: do not run one where that is dangerous.`,
+		Example: `  openline relay
+  openline relay --listen /ip4/0.0.0.0/tcp/443 --api 0.0.0.0:80`,
+		Args: cobra.NoArgs,
+	})
+}
+
+func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
+	var verbose bool
+	f := cmd.Flags()
+	f.StringVar(&cfg.Network, "network", cfg.Network, "`NAME` of the network; nodes of others are not heard")
+	f.StringArrayVar(&cfg.Listen, "listen", cfg.Listen, "`MULTIADDR` on which nodes may connect; repeatable")
+	f.StringArrayVar(&cfg.Peers, "peer", nil, "`MULTIADDR` of a node to stay connected to, with /p2p/ and its id; repeatable")
+	f.BoolVar(&cfg.LAN, "lan", cfg.LAN, "find neighbours on the local network by multicast, which tells them that you run this")
+	f.StringArrayVar(&cfg.AllowOrigins, "allow-origin", nil, "`ORIGIN` of a web page that may use the local door, such as https://example.org; repeatable")
+	f.StringArrayVar(&cfg.AllowHosts, "allow-host", nil, "`NAME` under which the local door may be addressed besides localhost; repeatable")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log more on stderr")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg.Dir, cfg.Version = p.data, version()
+		if p.api != "" {
+			cfg.API = p.api
+		}
+		if !cfg.Relay {
+			cfg.API = loopbackHost(cfg.API)
+		}
+		level := slog.LevelInfo
+		if verbose {
+			level = slog.LevelDebug
+		}
+		cfg.Log = slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: level}))
+		return p.runNode(cmd.Context(), cfg)
+	}
+	return cmd
+}
+
+func (p *program) runNode(ctx context.Context, cfg node.Config) error {
+	if err := cfg.Validate(); err != nil {
+		return usagef("openline daemon --help shows examples", "%w", err)
+	}
+	n, err := node.Open(cfg)
+	if err != nil {
+		return err
+	}
+	err = p.welcome(ctx, n)
+	if err == nil {
+		err = n.Run(ctx)
+	}
+	return errors.Join(err, n.Close())
+}
+
+// welcome tells the user, or with --json a script, where the node is to be found.
+func (p *program) welcome(ctx context.Context, n *node.Node) error {
+	s, err := n.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return json.NewEncoder(p.out).Encode(s)
+	}
+	fmt.Fprintf(p.out, "openline %s, network %s\n", s.Role, s.Network)
+	fmt.Fprintf(p.out, "programs on this machine use it at %s (HTTP API: http://%s)\n", s.Websocket, s.API)
+	fmt.Fprintln(p.out, "other nodes reach it with --peer and one of:")
+	for _, a := range s.Addresses {
+		fmt.Fprintf(p.out, "  %s\n", a)
+	}
+	fmt.Fprintln(p.out, "stop it with Ctrl-C")
+	return nil
+}
