@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"openline/node/api"
+)
+
+// openline is the path of the program under test, built once.
+var openline = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "openline-e2e-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "openline")
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	out, err := exec.Command("go", "build", "-o", path, "openline/cmd/openline").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := openline(); err == nil { // built by any test, or in vain
+		os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// patience is how long a test waits for what should take a second or two.
+const patience = 30 * time.Second
+
+// daemon is a running "openline daemon" with a data directory of its own.
+type daemon struct {
+	t      *testing.T
+	dir    string
+	args   []string
+	cmd    *exec.Cmd
+	api    string // host:port
+	addr   string // for --peer
+	stderr *bytes.Buffer
+}
+
+// startDaemon starts one on loopback, joined to the given peers. It is stopped when the test ends.
+func startDaemon(t *testing.T, peers ...*daemon) *daemon {
+	t.Helper()
+	d := &daemon{t: t, dir: t.TempDir()}
+	d.args = []string{"daemon", "--json", "--lan=false", "--network", "e2e", "--data", d.dir,
+		"--api", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"}
+	for _, p := range peers {
+		d.args = append(d.args, "--peer", p.addr)
+	}
+	t.Cleanup(func() { d.stop() })
+	d.start()
+	return d
+}
+
+func (d *daemon) start() {
+	d.t.Helper()
+	path, err := openline()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.cmd = exec.Command(path, d.args...)
+	d.stderr = &bytes.Buffer{}
+	d.cmd.Stderr = d.stderr
+	stdout, err := d.cmd.StdoutPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	var s api.Status
+	if err != nil || json.Unmarshal(line, &s) != nil || len(s.Addresses) == 0 {
+		d.kill()
+		d.t.Fatalf("the daemon did not come up: %v\n%s%s", err, line, d.stderr)
+	}
+	d.api, d.addr = s.API, s.Addresses[0]
+}
+
+// kill ends it as a crash does.
+func (d *daemon) kill() {
+	d.cmd.Process.Kill()
+	d.cmd.Wait()
+	d.cmd = nil
+}
+
+// stop ends it as Ctrl-C does.
+func (d *daemon) stop() {
+	if d.cmd == nil {
+		return
+	}
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	if err := d.cmd.Wait(); err != nil {
+		d.t.Errorf("the daemon ended with %v\n%s", err, d.stderr)
+	}
+	d.cmd = nil
+}
+
+// run runs one verb against this daemon and returns its standard output.
+func (d *daemon) run(args ...string) string {
+	d.t.Helper()
+	out, err := d.try(args...)
+	if err != nil {
+		d.t.Fatalf("openline %v: %v", args, err)
+	}
+	return out
+}
+
+func (d *daemon) try(args ...string) (string, error) {
+	path, err := openline()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var out, errOut bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, append(args, "--data", d.dir)...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, &errOut)
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+func (d *daemon) status() api.Status {
+	d.t.Helper()
+	var s api.Status
+	if err := json.Unmarshal([]byte(d.run("status", "--json")), &s); err != nil {
+		d.t.Fatal(err)
+	}
+	return s
+}
+
+// awaitLinks waits until the daemon has n peers with mesh links.
+func (d *daemon) awaitLinks(n int) {
+	d.t.Helper()
+	await(d.t, fmt.Sprintf("%d mesh links", n), func() bool {
+		linked := 0
+		for _, p := range d.status().PeerList {
+			if p.Mesh {
+				linked++
+			}
+		}
+		return linked >= n
+	})
+}
+
+// await polls until ok.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %s within %v", what, patience)
+		}
+	}
+}
+
+// need skips the test for want of a tool, visibly; where OPENLINE_E2E is set, all tools must be there.
+func need(t *testing.T, ok bool, what string) {
+	t.Helper()
+	switch {
+	case ok:
+	case os.Getenv("OPENLINE_E2E") != "":
+		t.Fatalf("OPENLINE_E2E is set and this is missing: %s", what)
+	default:
+		t.Skipf("SKIPPED, missing here: %s", what)
+	}
+}
