@@ -177,7 +177,10 @@ func (c *conn) request(ctx context.Context, m message) {
 		defer close(sub.done)
 		defer c.metrics.subscriptions.Dec()
 		c.follow(sctx, m.sub, filters)
-		c.forget(m.sub, sub)
+		if ctx.Err() == nil { // else farewell says CLOSED to those that were open
+			c.forget(m.sub, sub)
+		}
+		cancel()
 	})
 }
 
@@ -194,7 +197,6 @@ func (c *conn) end(id string) {
 }
 
 func (c *conn) forget(id string, sub *subscription) {
-	sub.cancel()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.subs[id] == sub {
