@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,14 +86,14 @@ func TestFinderConnectsAgainAfterALoss(t *testing.T) {
 
 // flaky fails once, then finds a peer.
 type flaky struct {
-	calls int
+	calls atomic.Int32
 	peer  peer.AddrInfo
 }
 
 func (f *flaky) Name() string { return "flaky" }
 
 func (f *flaky) Find(_ context.Context, found func(peer.AddrInfo)) error {
-	if f.calls++; f.calls == 1 {
+	if f.calls.Add(1) == 1 {
 		return errors.New("not yet")
 	}
 	found(f.peer)
@@ -107,8 +108,8 @@ func TestFinderTriesAFailedSourceAgainAndGivesUpOnTheUnreachable(t *testing.T) {
 		f := NewFinder(hosts[0], slog.New(slog.DiscardHandler), s, Configured{info(hosts[1])})
 		go f.Run(ctx)
 		time.Sleep(65 * time.Second)
-		if s.calls != 2 {
-			t.Errorf("the source was asked %d times in 65 s, want 2", s.calls)
+		if n := s.calls.Load(); n != 2 {
+			t.Errorf("the source was asked %d times in 65 s, want 2", n)
 		}
 		if f.Source(gone.ID) != "flaky" {
 			t.Error("the found peer was not taken up")

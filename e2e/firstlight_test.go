@@ -14,7 +14,7 @@ import (
 )
 
 // persian has 140 characters, zero-width non-joiners among them.
-var persian = strings.Repeat("می‌خواهیم ", 14)
+var persian = strings.Repeat("می\u200cخواهیم ", 14)
 
 // TestThirdNodeSeesWhatTheFirstPosts is the main job: a - b - c, where a and c never connect.
 func TestThirdNodeSeesWhatTheFirstPosts(t *testing.T) {

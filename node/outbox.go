@@ -35,8 +35,16 @@ func (n *Node) runOutbox(ctx context.Context) error {
 	defer tick.Stop()
 	o := outbox{pace: rate.NewLimiter(floodRate, floodBurst), slots: map[string]time.Time{}}
 	for {
-		if err := n.flood(ctx, &o); err != nil && ctx.Err() == nil {
+		begun := time.Now()
+		err := n.flood(ctx, &o)
+		if err != nil && ctx.Err() == nil {
 			n.log.Warn("events wait in the outbox", "error", err)
+		}
+		rest := min(4*time.Since(begun), time.Second) // a long queue that cannot go must not take a core
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rest):
 		}
 		select {
 		case <-ctx.Done():
@@ -73,6 +81,9 @@ func (o *outbox) left(e protocol.Event, now time.Time) {
 // flood publishes every waiting event whose shard has peers. What has left the live window leaves the outbox too:
 // no node would take it, and history carries it.
 func (n *Node) flood(ctx context.Context, o *outbox) error {
+	if n.Linked() == 0 {
+		return nil
+	}
 	waiting, err := n.store.Outbox(outboxPage)
 	if err != nil {
 		return err

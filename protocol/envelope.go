@@ -79,10 +79,25 @@ func tagSize(t Tag) int {
 	return n
 }
 
-// decodeEnvelope reads an envelope and refuses whatever AppendEnvelope would not have written: the decoder below
-// is lenient about order and form, and the comparison at the end is not.
+// decodeEnvelope reads an envelope and refuses whatever AppendEnvelope would not have written: readEnvelope is lenient
+// about order and form, and the comparison at the end is not.
 func decodeEnvelope(raw []byte) (fields, error) {
-	var f fields
+	f, err := readEnvelope(raw)
+	if err != nil {
+		return fields{}, err
+	}
+	if !validText(&f.Event) {
+		return fields{}, Reject(Malformed, "a text is not valid UTF-8")
+	}
+	var buf [MaxEventSize]byte
+	if !bytes.Equal(f.AppendEnvelope(buf[:0]), raw) {
+		return fields{}, Reject(Malformed, "the envelope is not in the one encoding of its event")
+	}
+	return f, nil
+}
+
+// readEnvelope reads the fields of an envelope in any order and form.
+func readEnvelope(raw []byte) (f fields, err error) {
 	for rest := raw; len(rest) > 0; {
 		num, typ, n := protowire.ConsumeTag(rest)
 		if n < 0 {
@@ -96,13 +111,6 @@ func decodeEnvelope(raw []byte) (fields, error) {
 	}
 	if f.createdAt < 0 || f.createdAt > maxTime {
 		return fields{}, Reject(Malformed, "created_at is not an integer from 0 to %d", int64(maxTime))
-	}
-	if !validText(&f.Event) {
-		return fields{}, Reject(Malformed, "a text is not valid UTF-8")
-	}
-	var buf [MaxEventSize]byte
-	if !bytes.Equal(f.AppendEnvelope(buf[:0]), raw) {
-		return fields{}, Reject(Malformed, "the envelope is not in the one encoding of its event")
 	}
 	return f, nil
 }

@@ -60,7 +60,7 @@ func (k SecretKey) PubKey() PubKey { return k.pub }
 // Npub returns the author as text (NIP-19).
 func (k PubKey) Npub() string { return encodeBech32("npub", k[:]) }
 
-// ParsePubKey reads npub1… (NIP-19) or 64 lower-case hex digits and checks that it is a point on the curve.
+// ParsePubKey reads npub1… (NIP-19) or 64 hex digits and checks that it is a point on the curve.
 func ParsePubKey(s string) (k PubKey, err error) {
 	if !unhex(k[:], strings.ToLower(s)) {
 		b, err := decodeBech32("npub", s)
@@ -83,8 +83,13 @@ type Draft struct {
 	Content   string
 }
 
-// Sign makes the event. It applies no rules: those are the door's.
+// Sign makes the event. It applies no rules, those are the door's, but that a tag has a name.
 func (k SecretKey) Sign(d Draft) (Event, error) {
+	for _, t := range d.Tags {
+		if len(t) == 0 {
+			return Event{}, fmt.Errorf("sign: a tag is empty")
+		}
+	}
 	e := Event{pubkey: k.PubKey(), createdAt: d.CreatedAt, kind: d.Kind, tags: d.Tags, content: d.Content}
 	e.id = sha256.Sum256(e.appendSerial(nil))
 	// FastSign leaves out a verification of the result; the door verifies every event anyway.

@@ -194,6 +194,9 @@ func (c *Client) Feed(ctx context.Context, f FeedQuery, show func(FeedItem) erro
 		if err := lines.Err(); err != nil {
 			return &Hint{fmt.Errorf("the feed broke off: %w", err), "the daemon was stopped, or this program read too slowly; start it again"}
 		}
+		if f.Watch {
+			return &Hint{errors.New("the daemon ended the feed"), "it was stopped; start it again with: openline daemon"}
+		}
 		return nil
 	})
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -28,7 +29,7 @@ type conn struct {
 	*Server
 	ws     *websocket.Conn
 	out    chan []byte
-	events *rate.Limiter
+	rate   *rate.Limiter // of EVENT and REQ
 	slots  chan struct{} // one for each event under way
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
@@ -61,7 +62,7 @@ func (s *Server) websocket(w http.ResponseWriter, r *http.Request) {
 	defer ws.Close()
 	l := s.cfg.Limits
 	c := &conn{Server: s, ws: ws, out: make(chan []byte, outQueue), subs: map[string]*subscription{},
-		events: rate.NewLimiter(rate.Limit(l.EventsPerSecond), l.EventsBurst), slots: make(chan struct{}, l.InFlight)}
+		rate: rate.NewLimiter(rate.Limit(l.MessagesPerSecond), l.MessagesBurst), slots: make(chan struct{}, l.InFlight)}
 	c.serve(r.Context())
 }
 
@@ -114,9 +115,9 @@ func (c *conn) handle(ctx context.Context, raw []byte) {
 // event publishes in a goroutine of its own, so that the store commits many events of one client at once. OKs come in
 // any order.
 func (c *conn) event(ctx context.Context, raw []byte) {
-	if !c.events.Allow() {
+	if !c.rate.Allow() {
 		c.metrics.events.WithLabelValues("rate").Inc()
-		c.answer(ctx, raw, Receipt{}, protocol.Reject(protocol.Busy, "too many events; %.0f a second are the most", c.cfg.Limits.EventsPerSecond))
+		c.answer(ctx, raw, Receipt{}, protocol.Reject(protocol.Busy, "too many messages; %.0f a second are the most", c.cfg.Limits.MessagesPerSecond))
 		return
 	}
 	select {
@@ -126,10 +127,8 @@ func (c *conn) event(ctx context.Context, raw []byte) {
 	}
 	c.wg.Go(func() {
 		defer func() { <-c.slots }()
-		r, err := c.cfg.Backend.Publish(ctx, raw)
-		if ctx.Err() != nil {
-			return
-		}
+		// a client that leaves before its OK has posted all the same
+		r, err := c.cfg.Backend.Publish(context.WithoutCancel(ctx), raw)
 		c.metrics.events.WithLabelValues(verdict(err)).Inc()
 		c.answer(ctx, raw, r, err)
 	})
@@ -155,6 +154,9 @@ func (c *conn) notice(ctx context.Context, text string) { c.send(ctx, frame("NOT
 func (c *conn) request(ctx context.Context, m message) {
 	c.end(m.sub)
 	filters, err := parseFilters(m.filters, c.cfg.Limits.Filters)
+	if err == nil && !c.rate.Allow() {
+		err = fmt.Errorf("rate-limited: too many messages; %.0f a second are the most", c.cfg.Limits.MessagesPerSecond)
+	}
 	if err != nil {
 		c.send(ctx, frame("CLOSED", m.sub, err.Error()))
 		return

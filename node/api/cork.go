@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"net"
+	"sync"
 )
 
 // corkListener accepts connections whose writes can be held back, so that many small websocket frames leave in one
@@ -17,9 +18,11 @@ func (l corkListener) Accept() (net.Conn, error) {
 	return &corkConn{Conn: c}, nil
 }
 
-// corkConn writes at once unless it is corked. Only the one goroutine that writes may cork it.
+// corkConn writes at once unless it is corked. Only the one goroutine that writes may cork it; the one that reads
+// writes too, when the websocket answers pings and closes.
 type corkConn struct {
 	net.Conn
+	mu     sync.Mutex    // guards the fields below
 	buf    *bufio.Writer // made with the first cork
 	corked bool
 }
@@ -27,6 +30,8 @@ type corkConn struct {
 const corkBuffer = 16 << 10 // bytes; a full buffer leaves by itself
 
 func (c *corkConn) cork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.buf == nil {
 		c.buf = bufio.NewWriterSize(c.Conn, corkBuffer)
 	}
@@ -35,11 +40,15 @@ func (c *corkConn) cork() {
 
 // uncork writes what was held back.
 func (c *corkConn) uncork() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.corked = false
 	return c.buf.Flush()
 }
 
 func (c *corkConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.corked {
 		return c.buf.Write(b)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,9 @@ type fake struct {
 	key      Key
 	followed []Follow
 	secret   protocol.SecretKey
+
+	slow    chan struct{} // unless nil, Publish waits for its end
+	waiting atomic.Int32
 }
 
 func newFake() *fake {
@@ -39,7 +43,15 @@ func newFake() *fake {
 	return &fake{changed: make(chan struct{}), secret: key, key: Key{Exists: true, Npub: key.PubKey().Npub(), Hex: key.PubKey().String()}}
 }
 
-func (f *fake) Publish(_ context.Context, raw []byte) (Receipt, error) {
+func (f *fake) Publish(ctx context.Context, raw []byte) (Receipt, error) {
+	if f.slow != nil {
+		f.waiting.Add(1)
+		select {
+		case <-f.slow:
+		case <-ctx.Done():
+			return Receipt{}, ctx.Err()
+		}
+	}
 	e, err := protocol.ParseJSON(raw, protocol.Check{Scope: protocol.Client, Now: time.Now()})
 	if err != nil {
 		return Receipt{}, err

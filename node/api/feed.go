@@ -42,6 +42,9 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set(feedHeader, what)
 	out := &feedWriter{server: s, w: w, control: http.NewResponseController(w), names: map[protocol.PubKey]string{}}
+	if err := out.control.SetReadDeadline(time.Time{}); err != nil { // a feed may last longer than the server's ReadTimeout
+		return err
+	}
 	return out.stream(r.Context(), filters, limit, watch)
 }
 

@@ -16,7 +16,7 @@ import (
 type guard struct {
 	cfg     Config
 	refused *prometheus.CounterVec // by reason
-	told    *atomic.Bool           // the log knows about refused pages
+	told    *atomic.Bool           // the log knows about refused pages: a page can ask as often as it likes
 }
 
 // page refuses requests that somebody else's web page makes in the user's browser: by the Host, which DNS rebinding
@@ -27,13 +27,15 @@ func (g guard) page(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reason := ""
 		switch {
-		case !g.hostAllowed(r.Host):
+		case !g.hostAllowed(r):
 			reason = "host"
 		case !g.originAllowed(r):
 			reason = "origin"
 		}
 		if reason == "" {
-			next.ServeHTTP(w, r)
+			if !g.share(w, r) {
+				next.ServeHTTP(w, r)
+			}
 			return
 		}
 		g.refused.WithLabelValues(reason).Inc()
@@ -44,11 +46,12 @@ func (g guard) page(next http.Handler) http.Handler {
 	})
 }
 
-func (g guard) hostAllowed(host string) bool {
-	if g.cfg.Public {
+// hostAllowed: what a relay shows to everybody may be asked for under any name, its API and metrics may not.
+func (g guard) hostAllowed(r *http.Request) bool {
+	if g.cfg.Public && (r.URL.Path == "/" || r.URL.Path == "/healthz") {
 		return true
 	}
-	name := hostName(host)
+	name := hostName(r.Host)
 	return strings.EqualFold(name, "localhost") || isLoopback(name) ||
 		slices.ContainsFunc(g.cfg.AllowHosts, func(h string) bool { return strings.EqualFold(h, name) })
 }
@@ -70,6 +73,25 @@ func (g guard) originAllowed(r *http.Request) bool {
 // anyOrigin: a relay serves all pages, but never its API.
 func (g guard) anyOrigin(r *http.Request) bool {
 	return slices.Contains(g.cfg.AllowOrigins, "*") || g.cfg.Public && r.URL.Path == "/"
+}
+
+// share tells the browser of an allowed page that it may read the answer (CORS, Fetch standard). It returns true when
+// that was the whole question, a preflight.
+func (g guard) share(w http.ResponseWriter, r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Vary", "Origin")
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+	w.WriteHeader(http.StatusNoContent)
+	return true
 }
 
 // local lets a relay's own machine alone through.

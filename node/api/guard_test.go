@@ -41,6 +41,7 @@ func TestForeignPagesGetNotAByte(t *testing.T) {
 		{"a link that the user clicked", daemon, "/", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document", "127.0.0.1:4869", true},
 		{"a frame in a foreign page", daemon, "/", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe", "127.0.0.1:4869", false},
 		{"an address that the user typed", daemon, "/", "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document", "127.0.0.1:4869", true},
+		{"DNS rebinding to a relay's metrics", relay, "/metrics", "", "evil.example", false},
 		{"any page at a relay", relay, "/", "Origin: " + page, "relay.example", true},
 		{"a page at a relay's metrics", relay, "/metrics", "Origin: " + page, "relay.example", false},
 		{"a page at a relay's API", relay, "/api/v1/status", "Origin: " + page, "relay.example", false},
@@ -70,6 +71,20 @@ func (d *door) raw(text string) string {
 	}
 	b, _ := io.ReadAll(c)
 	return string(b)
+}
+
+func TestAllowedPageMayReadTheAnswer(t *testing.T) {
+	d := serve(t, newFake(), func(c *Config) { c.AllowOrigins = []string{"https://good.example"} })
+	page := http.Header{"Origin": {"https://good.example"}, "Access-Control-Request-Method": {"POST"}}
+	resp, err := d.request("OPTIONS", "/api/v1/posts", page, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if h := resp.Header; resp.StatusCode != 204 || h.Get("Access-Control-Allow-Origin") != "https://good.example" ||
+		!strings.Contains(h.Get("Access-Control-Allow-Headers"), "Authorization") {
+		t.Errorf("the preflight was answered with %s %v", resp.Status, h)
+	}
 }
 
 func TestForeignPageCannotUpgrade(t *testing.T) {

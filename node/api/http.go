@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -209,7 +210,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &d); err != nil {
 		return err
 	}
-	receipt, err := s.cfg.Backend.Post(r.Context(), d)
+	receipt, err := s.cfg.Backend.Post(context.WithoutCancel(r.Context()), d) // who leaves has posted all the same
 	if err == nil {
 		writeJSON(w, http.StatusCreated, receipt)
 	}
@@ -221,7 +222,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	receipt, err := s.cfg.Backend.Publish(r.Context(), raw)
+	receipt, err := s.cfg.Backend.Publish(context.WithoutCancel(r.Context()), raw)
 	if err == nil {
 		writeJSON(w, http.StatusCreated, receipt)
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ const maxSubscriptionID = 64
 
 // parseMessage reads one frame. The error is for a NOTICE and quotes nothing but a verb.
 func parseMessage(raw []byte) (message, error) {
+	if event, ok := bytes.CutPrefix(raw, []byte(`["EVENT",`)); ok && bytes.HasSuffix(event, []byte("]")) {
+		return message{verb: "EVENT", event: event[:len(event)-1]}, nil // nearly all: protocol.ParseJSON reads it strictly
+	}
 	var parts []json.RawMessage
 	var m message
 	if err := json.Unmarshal(raw, &parts); err != nil || len(parts) == 0 || json.Unmarshal(parts[0], &m.verb) != nil {
@@ -39,7 +43,8 @@ func parseMessage(raw []byte) (message, error) {
 		if len(parts) < 2 || json.Unmarshal(parts[1], &m.sub) != nil {
 			return message{}, fmt.Errorf(`usage: ["%s", subscription id, …]`, m.verb)
 		}
-		if n := utf8.RuneCountInString(m.sub); n < 1 || n > maxSubscriptionID {
+		n := utf8.RuneCountInString(m.sub)
+		if n < 1 || n > maxSubscriptionID || strings.ContainsRune(m.sub, utf8.RuneError) { // which stands for what is no text
 			return message{}, fmt.Errorf("a subscription id has 1 to %d characters", maxSubscriptionID)
 		}
 		m.filters = parts[2:]
@@ -75,11 +80,7 @@ func claimedID(raw []byte) (string, bool) {
 	var e struct {
 		ID string `json:"id"`
 	}
-	if json.Unmarshal(raw, &e) != nil {
-		return "", false
-	}
-	_, err := protocol.ParseID(e.ID)
-	return e.ID, err == nil
+	return e.ID, json.Unmarshal(raw, &e) == nil && e.ID != "" && len(e.ID) <= 2*len(protocol.ID{})
 }
 
 // frame writes a message to a client. Strings are escaped as encoding/json does it, so any text may stand in them.

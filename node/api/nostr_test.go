@@ -103,6 +103,9 @@ func TestBadMessagesGetOneClearAnswer(t *testing.T) {
 		{`[1]`, `["NOTICE","a message is a JSON array`},
 		{`["AUTH",{}]`, `["NOTICE","\"AUTH\" is not understood here`},
 		{`["EVENT"]`, `["NOTICE","usage: [\"EVENT\", event]"]`},
+		{`[ "EVENT" , {"id":"x"}]`, `["OK","x",false,"invalid: id is not 64`},
+		{`["EVENT",{},{}]`, `["NOTICE","invalid: there is something after`},
+		{`["REQ","\ud800",{}]`, `["NOTICE","a subscription id has 1 to 64`},
 		{`["EVENT",{}]`, `["NOTICE","invalid: an event needs the member`},
 		{`["EVENT",{"id":"` + strings.Repeat("a", 64) + `"}]`, `["OK","` + strings.Repeat("a", 64) + `",false,"invalid: an event needs`},
 		{`["REQ"]`, `["NOTICE","usage: [\"REQ\"`},
@@ -134,7 +137,7 @@ func TestBadMessagesGetOneClearAnswer(t *testing.T) {
 func TestLimitsOfAConnection(t *testing.T) {
 	f := newFake()
 	d := serve(t, f, func(c *Config) {
-		c.Limits.Connections, c.Limits.MessageBytes, c.Limits.EventsPerSecond, c.Limits.EventsBurst = 2, 1000, 1, 2
+		c.Limits.Connections, c.Limits.MessageBytes, c.Limits.MessagesPerSecond, c.Limits.MessagesBurst = 2, 1000, 1, 2
 	})
 	c := d.dial()
 	for i := range 3 {
@@ -142,7 +145,7 @@ func TestLimitsOfAConnection(t *testing.T) {
 		c.event(e)
 		want := fmt.Sprintf(`["OK","%s",true,""]`, e.ID())
 		if i == 2 {
-			want = fmt.Sprintf(`["OK","%s",false,"rate-limited: too many events; 1 a second are the most"]`, e.ID())
+			want = fmt.Sprintf(`["OK","%s",false,"rate-limited: too many messages; 1 a second are the most"]`, e.ID())
 		}
 		c.expect(want)
 	}
@@ -277,4 +280,49 @@ func FuzzParseMessage(f *testing.F) {
 		}
 		claimedID(m.event)
 	})
+}
+
+// TestEventsOfAClientThatLeavesAreKept: what was read is posted, whoever waits for the OK.
+func TestEventsOfAClientThatLeavesAreKept(t *testing.T) {
+	f := newFake()
+	f.slow = make(chan struct{})
+	d := serve(t, f, nil)
+	c := d.dial()
+	for i := range 10 {
+		c.event(f.note(fmt.Sprint(i)))
+	}
+	await(t, "10 events at the backend", func() bool { return f.waiting.Load() == 10 })
+	c.ws.Close()
+	time.AfterFunc(50*time.Millisecond, func() { close(f.slow) }) // some while after the server saw it leave
+	await(t, "10 events kept", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.events) == 10
+	})
+}
+
+// TestPingsDoNotDisturbTheFlow: the reader's goroutine answers pings while the writer's holds frames back.
+func TestPingsDoNotDisturbTheFlow(t *testing.T) {
+	f := newFake()
+	d := serve(t, f, nil)
+	c := d.dial()
+	c.send(`["REQ","s",{}]`)
+	c.expect(`["EOSE","s"]`)
+	const notes = 300
+	go func() {
+		for i := range notes {
+			f.Publish(context.Background(), f.note(fmt.Sprint(i)).AppendJSON(nil))
+			c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Second))
+		}
+	}()
+	for range notes {
+		if got := c.receive(); !strings.HasPrefix(got, `["EVENT","s",{`) {
+			t.Fatalf("received %s", got)
+		}
+	}
+}
+
+func TestBodyThatNeverEndsIsCutOff(t *testing.T) {
+	d := serve(t, newFake(), func(c *Config) { c.Limits.ReadTimeout = 200 * time.Millisecond })
+	d.raw("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nabc") // returns when the server closes
 }

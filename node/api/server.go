@@ -44,33 +44,34 @@ type Config struct {
 type Limits struct {
 	Connections           int // websockets
 	ConnectionsPerAddress int
-	Subscriptions         int   // of a connection
-	Filters               int   // of a REQ
-	MessageBytes          int64 // of a websocket message or an HTTP body
-	EventsPerSecond       float64
-	EventsBurst           int
+	Subscriptions         int     // of a connection
+	Filters               int     // of a REQ
+	MessageBytes          int64   // of a websocket message or an HTTP body
+	MessagesPerSecond     float64 // of EVENT and REQ on one connection
+	MessagesBurst         int
 	InFlight              int           // events of one connection that wait for their OK; when full, reading pauses
 	StoredPerFilter       int           // events before EOSE
+	ReadTimeout           time.Duration // for the rest of a request; feeds and websockets last longer
 	WriteTimeout          time.Duration // after which a client that does not read is cut off
 }
 
 // DefaultLimits are for a daemon, whose clients are its owner's.
 func DefaultLimits() Limits {
 	return Limits{Connections: 128, ConnectionsPerAddress: 128, Subscriptions: 64, Filters: 16, MessageBytes: 128 << 10,
-		EventsPerSecond: 20_000, EventsBurst: 40_000, InFlight: 64, StoredPerFilter: 5000, WriteTimeout: 10 * time.Second}
+		MessagesPerSecond: 20_000, MessagesBurst: 40_000, InFlight: 64, StoredPerFilter: 5000, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Second}
 }
 
 // RelayLimits are for strangers.
 func RelayLimits() Limits {
 	l := DefaultLimits()
 	l.Connections, l.ConnectionsPerAddress, l.Subscriptions, l.Filters = 1000, 16, 32, 10
-	l.EventsPerSecond, l.EventsBurst, l.InFlight, l.StoredPerFilter = 10, 100, 16, 1000
+	l.MessagesPerSecond, l.MessagesBurst, l.InFlight, l.StoredPerFilter = 10, 100, 16, 1000
 	return l
 }
 
 func (l Limits) validate() error {
 	for _, n := range []int{l.Connections, l.ConnectionsPerAddress, l.Subscriptions, l.Filters, int(l.MessageBytes),
-		int(l.EventsPerSecond), l.EventsBurst, l.InFlight, l.StoredPerFilter, int(l.WriteTimeout)} {
+		int(l.MessagesPerSecond), l.MessagesBurst, l.InFlight, l.StoredPerFilter, int(l.ReadTimeout), int(l.WriteTimeout)} {
 		if n <= 0 {
 			return errors.New("api: every limit must be positive")
 		}
@@ -127,6 +128,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Handler:           s.guard.page(s.mux),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       s.cfg.Limits.ReadTimeout, // else a stranger holds a connection with the rest of a body
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
