@@ -90,7 +90,10 @@ func (n *Node) Publish(ctx context.Context, raw []byte) (api.Receipt, error) {
 
 // outlook says in words what happens next to an event of the user.
 func (n *Node) outlook(shard int) (peers int, message string) {
-	switch peers = n.mesh.Links(shard); peers {
+	if peers = n.mesh.Links(shard); peers == 0 {
+		peers = min(1, n.mesh.Listeners(shard)) // a link is about to come, or it is fetched: see outbox.ready
+	}
+	switch peers {
 	case 0:
 		return 0, "kept here: no peers yet; it will travel as soon as there is one"
 	case 1:

@@ -6,14 +6,16 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"openline/node/mesh"
 	"openline/protocol"
 )
 
 const (
-	outboxPage  = 4096             // events looked at in one round
-	outboxEvery = 30 * time.Second // a round even if nothing happened: what had to wait may go now
-	stampTime   = time.Second      // the most that a stamp may hold up the flood
-	stampQueue  = 8                // with more waiting, events go unstamped: they are an import, not a person
+	outboxPage  = 1024            // events looked at in one round
+	outboxEvery = 5 * time.Second // a round even if nothing happened: what had to wait may go now
+	linkTime    = 5 * time.Second // within which a peer that has room makes a link: heartbeats come every second
+	stampTime   = time.Second     // the most that a stamp may hold up the flood
+	stampQueue  = 8               // with more waiting, events go unstamped: they are an import, not a person
 
 	// Pace of own publications: well under the 1,024 RPCs that pubsub keeps for a peer before it drops.
 	floodRate  = 400 // a second
@@ -58,7 +60,25 @@ func (n *Node) runOutbox(ctx context.Context) error {
 // outbox is what runOutbox remembers between rounds.
 type outbox struct {
 	pace  *rate.Limiter
-	slots map[string]time.Time // when the last new version of a replaceable event left, zero after the first version
+	alone [protocol.Shards]time.Time // since when there are peers in a shard but no link to any; zero when it is not so
+	slots map[string]time.Time       // when the last new version of a replaceable event left, zero after the first version
+}
+
+// ready reports whether what is published in a shard now gets anywhere: over a link, or, when the peers have turned us
+// away for a while, by their fetching it.
+func (o *outbox) ready(m *mesh.Mesh, shard int, now time.Time) bool {
+	since := &o.alone[shard]
+	switch {
+	case m.Links(shard) > 0:
+		*since = time.Time{}
+		return true
+	case m.Listeners(shard) == 0:
+		*since = time.Time{}
+		return false
+	case since.IsZero():
+		*since = now
+	}
+	return now.Sub(*since) >= linkTime
 }
 
 // early reports whether a new version of e left so lately that other nodes would not pass this one on.
@@ -81,8 +101,8 @@ func (o *outbox) left(e protocol.Event, now time.Time) {
 // flood publishes every waiting event whose shard has peers. What has left the live window leaves the outbox too:
 // no node would take it, and history carries it.
 func (n *Node) flood(ctx context.Context, o *outbox) error {
-	if n.Linked() == 0 {
-		return nil
+	if len(n.host.Network().Peers()) == 0 {
+		return nil // without looking at the disk for each of a thousand posts
 	}
 	waiting, err := n.store.Outbox(outboxPage)
 	if err != nil {
@@ -94,7 +114,7 @@ func (n *Node) flood(ctx context.Context, o *outbox) error {
 			gone = append(gone, e.ID())
 			continue
 		}
-		if n.mesh.Links(e.Shard()) == 0 || o.early(e, n.now()) {
+		if !o.ready(n.mesh, e.Shard(), n.now()) || o.early(e, n.now()) {
 			continue
 		}
 		if err := o.pace.Wait(ctx); err != nil {
@@ -103,14 +123,11 @@ func (n *Node) flood(ctx context.Context, o *outbox) error {
 		if len(waiting)-i <= stampQueue {
 			e = n.stamp(ctx, e)
 		}
-		peers, err := n.mesh.Publish(ctx, e)
-		if err != nil {
+		if err := n.mesh.Publish(ctx, e); err != nil {
 			return err
 		}
-		if peers > 0 {
-			o.left(e, n.now())
-			gone = append(gone, e.ID())
-		}
+		o.left(e, n.now())
+		gone = append(gone, e.ID())
 	}
 	if len(gone) == 0 {
 		return nil

@@ -140,18 +140,14 @@ func (m *Mesh) join() error {
 	return nil
 }
 
-// Publish floods e and returns to how many peers it goes at once. With 0 it went nowhere yet: publish it again
-// when Config.Grafted is called.
-func (m *Mesh) Publish(ctx context.Context, e protocol.Event) (peers int, err error) {
-	shard := e.Shard()
-	peers = m.Links(shard)
-	if peers == 0 {
-		return 0, nil
+// Publish floods e over the mesh links of its shard. Without any link it goes nowhere at once: the peers that listen
+// are told of it with the next three heartbeats and fetch it, but for those that are linked meanwhile, who are not told.
+// Where a link is likely to come soon, wait for Config.Grafted.
+func (m *Mesh) Publish(ctx context.Context, e protocol.Event) error {
+	if err := m.topics[e.Shard()].Publish(ctx, e.AppendEnvelope(nil)); err != nil {
+		return fmt.Errorf("publish in shard %d: %w", e.Shard(), err)
 	}
-	if err := m.topics[shard].Publish(ctx, e.AppendEnvelope(nil)); err != nil {
-		return 0, fmt.Errorf("publish in shard %d: %w", shard, err)
-	}
-	return peers, nil
+	return nil
 }
 
 // validate judges every message, this node's own included: msg.Local does not mark those.
@@ -206,19 +202,11 @@ func (m *Mesh) forget(p peer.ID) {
 // Links returns the number of mesh links in a shard: the peers that a publication goes to at once.
 func (m *Mesh) Links(shard int) int { return m.links.in(shard) }
 
+// Listeners returns the number of connected peers in a shard, linked or not.
+func (m *Mesh) Listeners(shard int) int { return len(m.topics[shard].ListPeers()) }
+
 // Linked returns the peers with a mesh link in any shard.
 func (m *Mesh) Linked() map[peer.ID]bool { return m.links.peers() }
-
-// Neighbours returns how many connected peers take part in this network, linked or not.
-func (m *Mesh) Neighbours() int {
-	set := map[peer.ID]struct{}{}
-	for name := range m.shards {
-		for _, p := range m.ps.ListPeers(name) {
-			set[p] = struct{}{}
-		}
-	}
-	return len(set)
-}
 
 // Count returns the counters since New.
 func (m *Mesh) Count() *Count { return &m.links.count }

@@ -139,8 +139,8 @@ func (w *world) note(text string) protocol.Event {
 func (w *world) publish(i int, e protocol.Event) {
 	w.t.Helper()
 	w.nodes[i].got[e.ID()] = true
-	if peers, err := w.nodes[i].Publish(w.ctx, e); err != nil || peers == 0 {
-		w.t.Fatalf("Publish() = %d peers, %v", peers, err)
+	if err := w.nodes[i].Publish(w.ctx, e); err != nil || w.nodes[i].Links(e.Shard()) == 0 {
+		w.t.Fatalf("Publish() = %v over %d links", err, w.nodes[i].Links(e.Shard()))
 	}
 }
 
@@ -168,6 +168,77 @@ func TestEveryNodeGetsEveryMessage(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		w.report(sent)
 	})
+}
+
+// TestOneNodeServesAllWhoKnowNobodyElse: a star has no other way from leaf to leaf than its middle.
+func TestOneNodeServesAllWhoKnowNobodyElse(t *testing.T) {
+	const leaves = 15
+	inWorld(t, leaves+1, leaves+1, func(w *world) {
+		for i := range leaves {
+			w.connect(i+1, 0)
+		}
+		time.Sleep(5 * time.Second)
+		var sent []protocol.Event
+		for i := range leaves {
+			e := w.note(fmt.Sprintf("message %d", i))
+			w.publish(i+1, e)
+			sent = append(sent, e)
+		}
+		time.Sleep(3 * time.Second)
+		w.report(sent)
+	})
+}
+
+// TestPublicationOfOneTurnedAwayIsFetched: a peer without a link tells others what it published.
+func TestPublicationOfOneTurnedAwayIsFetched(t *testing.T) {
+	dhi := params(false).Dhi
+	inWorld(t, dhi+2, dhi+2, func(w *world) {
+		for i := range dhi + 1 {
+			w.connect(i+1, 0)
+		}
+		time.Sleep(5 * time.Second)
+		var sent []protocol.Event
+		for i, n := range w.nodes[1:] {
+			for shard := range protocol.Shards {
+				if n.Links(shard) > 0 {
+					continue
+				}
+				e := w.noteIn(shard, fmt.Sprintf("node %d, shard %d", i, shard))
+				n.got[e.ID()] = true
+				if err := n.Publish(w.ctx, e); err != nil {
+					t.Fatal(err)
+				}
+				sent = append(sent, e)
+			}
+		}
+		if len(sent) == 0 {
+			t.Fatal("nobody was turned away")
+		}
+		time.Sleep(4 * time.Second)
+		for _, e := range sent {
+			if !w.nodes[0].has(e.ID()) {
+				t.Errorf("the middle lacks %q", e.Content())
+			}
+		}
+	})
+}
+
+// noteIn signs a note of now with a topic of that shard.
+func (w *world) noteIn(shard int, text string) protocol.Event {
+	w.t.Helper()
+	key, err := protocol.NewSecretKey(rand.New(rand.NewSource(1)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	topic := 0
+	for protocol.TopicShard(fmt.Sprint(topic)) != shard {
+		topic++
+	}
+	e, err := key.Sign(protocol.Draft{CreatedAt: time.Now().Unix(), Kind: protocol.KindNote, Content: text, Tags: []protocol.Tag{{"t", fmt.Sprint(topic)}}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
 }
 
 // report fails for every missing message and logs what the flood cost.

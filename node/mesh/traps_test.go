@@ -76,14 +76,6 @@ func TestOwnPublicationLeavesTheNode(t *testing.T) {
 	})
 }
 
-func TestPublishWithoutLinksSaysSo(t *testing.T) {
-	inWorld(t, 1, 1, func(w *world) {
-		if peers, err := w.nodes[0].Publish(w.ctx, w.note("alone")); peers != 0 || err != nil {
-			t.Errorf("Publish() = %d, %v, want 0, nil", peers, err)
-		}
-	})
-}
-
 func TestFloodingPeerIsThrottled(t *testing.T) {
 	inWorld(t, 2, 1, func(w *world) {
 		n := w.nodes[0]
