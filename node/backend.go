@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -75,12 +78,16 @@ func (n *Node) Addresses() []string {
 	return list
 }
 
-// APIAddress returns the host:port of the local door, "" when there is none.
+// APIAddress returns the host:port of the local door as this machine uses it, "" when there is none.
 func (n *Node) APIAddress() string {
 	if n.listener == nil {
 		return ""
 	}
-	return n.listener.Addr().String()
+	addr := n.listener.Addr().String()
+	if a, err := netip.ParseAddrPort(addr); err == nil && a.Addr().IsUnspecified() { // all interfaces, as a relay's
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(a.Port())))
+	}
+	return addr
 }
 
 func (n *Node) peerList() []api.Peer {

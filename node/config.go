@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -58,16 +59,28 @@ func RelayConfig() Config {
 	return c
 }
 
-// defaultDir follows the XDG base directory specification and its likes elsewhere.
+// defaultDir is where the system has programs keep a user's data: by the XDG base directory specification, Apple's
+// file system guide, or %LocalAppData%.
 func defaultDir() string {
-	if d := os.Getenv("XDG_DATA_HOME"); d != "" {
-		return filepath.Join(d, "openline")
-	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "openline-data"
 	}
-	return filepath.Join(home, ".local", "share", "openline")
+	data := filepath.Join(home, ".local", "share")
+	switch runtime.GOOS {
+	case "darwin", "ios":
+		data = filepath.Join(home, "Library", "Application Support")
+	case "windows":
+		data = filepath.Join(home, "AppData", "Local")
+		if d := os.Getenv("LocalAppData"); d != "" {
+			data = d
+		}
+	default:
+		if d := os.Getenv("XDG_DATA_HOME"); d != "" {
+			data = d
+		}
+	}
+	return filepath.Join(data, "openline")
 }
 
 // Validate says what is wrong with c; the errors are for people and name the setting.

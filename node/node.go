@@ -153,7 +153,7 @@ func (n *Node) openDoor() error {
 	if n.server, err = api.NewServer(cfg); err != nil {
 		return err
 	}
-	return n.announceDoor(l.Addr().String())
+	return n.announceDoor(n.APIAddress())
 }
 
 // announceDoor writes the file from which the CLI learns the daemon's port.

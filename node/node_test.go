@@ -146,7 +146,9 @@ func TestOpenSaysWhatIsWrongAndHowToGoOn(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(badFollows.Dir, "follows.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, cfg := range map[string]Config{"locked": locked, "port taken": taken, "listening port taken": listening,
+	damaged := loopbackConfig(t)
+	damage(t, damaged)
+	for name, cfg := range map[string]Config{"locked": locked, "damaged store": damaged, "port taken": taken, "listening port taken": listening,
 		"unwritable": unwritable, "damaged key": badKey, "damaged follows": badFollows} {
 		n, err := Open(cfg)
 		if err == nil {
@@ -157,6 +159,29 @@ func TestOpenSaysWhatIsWrongAndHowToGoOn(t *testing.T) {
 		h, ok := errors.AsType[*api.Hint](err)
 		if !ok || h.Hint == "" || strings.Contains(err.Error(), "nonsense") {
 			t.Errorf("%s: Open() = %v, want an error with a hint and without secrets", name, err)
+		}
+	}
+}
+
+// damage makes a node's store and spoils its manifest.
+func damage(t *testing.T, cfg Config) {
+	t.Helper()
+	_, stop := openWith(t, cfg)
+	stop()
+	files, err := filepath.Glob(filepath.Join(cfg.Dir, "events", "MANIFEST-*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no manifest to spoil: %v", err)
+	}
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range raw {
+			raw[i] ^= 0x55
+		}
+		if err := os.WriteFile(f, raw, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -17,16 +17,16 @@ func version() string {
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		return v
 	}
-	revision, dirty := "unknown", ""
+	revision, dirty := "", ""
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision" && len(s.Value) >= 12:
-			revision = s.Value[:12]
+			revision = "-" + s.Value[:12]
 		case s.Key == "vcs.modified" && s.Value == "true":
 			dirty = "+changes"
 		}
 	}
-	return "devel-" + revision + dirty
+	return "devel" + revision + dirty
 }
 
 func (p *program) versionCmd() *cobra.Command {

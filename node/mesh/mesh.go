@@ -104,7 +104,7 @@ func CheckNetwork(name string) error {
 	return nil
 }
 
-// TopicName returns the pubsub topic of one shard (SPEC.md section 8).
+// TopicName returns the pubsub topic of one shard (SPEC.md section 7).
 func TopicName(network string, shard int) string {
 	return fmt.Sprintf("/openline/1/%s/%d", network, shard)
 }
@@ -169,7 +169,7 @@ func (m *Mesh) validate(ctx context.Context, from peer.ID, msg *pubsub.Message) 
 	return verdict(m.accept(ctx, msg.GetData(), shard))
 }
 
-// verdict is the table of SPEC.md section 9. Ignore is sticky: an ignored message is not offered again for the
+// verdict is the table of SPEC.md section 8. Ignore is sticky: an ignored message is not offered again for the
 // seen-cache's life, so only history brings it back.
 func verdict(err error) pubsub.ValidationResult {
 	if err == nil {
