@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -12,41 +13,26 @@ const whoHelp = `WHO is #topic (quote it: the shell takes # for a comment), npub
 Whom you follow stays on this machine and is never published.`
 
 func (p *program) followCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:     "follow WHO…",
-		Short:   "Follow topics and authors",
-		Long:    whoHelp,
-		Example: "  openline follow '#tehran' npub1…",
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, who := range args {
-				f, err := p.client().Follow(cmd.Context(), who)
-				if err != nil {
-					return err
-				}
-				if err := p.printFollow("following ", f); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
+	return p.followVerb("follow", "Follow topics and authors", "  openline follow '#tehran' npub1…", "following ",
+		func(ctx context.Context, who string) (api.Follow, error) { return p.client().Follow(ctx, who) })
 }
 
 func (p *program) unfollowCmd() *cobra.Command {
+	return p.followVerb("unfollow", "Follow topics and authors no longer", "  openline unfollow '#tehran'", "no longer following ",
+		func(ctx context.Context, who string) (api.Follow, error) { return p.client().Unfollow(ctx, who) })
+}
+
+// followVerb does something with each WHO and says so.
+func (p *program) followVerb(verb, short, example, done string, do func(context.Context, string) (api.Follow, error)) *cobra.Command {
 	return &cobra.Command{
-		Use:     "unfollow WHO…",
-		Short:   "Follow topics and authors no longer",
-		Long:    whoHelp,
-		Example: "  openline unfollow '#tehran'",
-		Args:    cobra.MinimumNArgs(1),
+		Use: verb + " WHO…", Short: short, Long: whoHelp, Example: example, Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, who := range args {
-				f, err := p.client().Unfollow(cmd.Context(), who)
+				f, err := do(cmd.Context(), who)
 				if err != nil {
 					return err
 				}
-				if err := p.printFollow("no longer following ", f); err != nil {
+				if err := p.printFollow(done, f); err != nil {
 					return err
 				}
 			}
