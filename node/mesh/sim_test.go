@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/x/simlibp2p"
 	"github.com/marcopolo/simnet"
@@ -48,10 +47,14 @@ func (n *node) accept(_ context.Context, envelope []byte, shard int) error {
 	if err != nil {
 		return err
 	}
+	n.keep(e)
+	return nil
+}
+
+func (n *node) keep(e protocol.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.got[e.ID()] = true
-	return nil
 }
 
 func (n *node) has(id protocol.ID) bool {
@@ -102,22 +105,24 @@ func (w *world) connect(a, b int) {
 	}
 }
 
-// attack writes one RPC with one message to the victim, as a peer does that runs no gossipsub of ours.
-func (w *world) attack(from, victim int, topic string, data, junk []byte) {
+// attack writes RPCs with one message each to the victim, as a peer does that runs no gossipsub of ours.
+func (w *world) attack(from, victim int, topic string, junk []byte, datas ...[]byte) {
 	w.t.Helper()
-	s, err := w.hosts[from].NewStream(network.WithAllowLimitedConn(w.ctx, "test"), w.hosts[victim].ID(), "/meshsub/1.1.0")
+	s, err := w.hosts[from].NewStream(w.ctx, w.hosts[victim].ID(), "/meshsub/1.1.0")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	msg := protowire.AppendTag(nil, 2, protowire.BytesType)
-	msg = protowire.AppendBytes(msg, data)
-	msg = protowire.AppendTag(msg, 4, protowire.BytesType)
-	msg = protowire.AppendString(msg, topic)
-	msg = append(msg, junk...)
-	rpc := protowire.AppendTag(nil, 2, protowire.BytesType)
-	rpc = protowire.AppendBytes(rpc, msg)
-	if _, err := s.Write(append(binary.AppendUvarint(nil, uint64(len(rpc))), rpc...)); err != nil {
-		w.t.Fatal(err)
+	for _, data := range datas {
+		msg := protowire.AppendTag(nil, 2, protowire.BytesType)
+		msg = protowire.AppendBytes(msg, data)
+		msg = protowire.AppendTag(msg, 4, protowire.BytesType)
+		msg = protowire.AppendString(msg, topic)
+		msg = append(msg, junk...)
+		rpc := protowire.AppendTag(nil, 2, protowire.BytesType)
+		rpc = protowire.AppendBytes(rpc, msg)
+		if _, err := s.Write(append(binary.AppendUvarint(nil, uint64(len(rpc))), rpc...)); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 
@@ -138,7 +143,7 @@ func (w *world) note(text string) protocol.Event {
 // publish publishes at node i and fails when it has no link to send over.
 func (w *world) publish(i int, e protocol.Event) {
 	w.t.Helper()
-	w.nodes[i].got[e.ID()] = true
+	w.nodes[i].keep(e)
 	if err := w.nodes[i].Publish(w.ctx, e); err != nil || w.nodes[i].Links(e.Shard()) == 0 {
 		w.t.Fatalf("Publish() = %v over %d links", err, w.nodes[i].Links(e.Shard()))
 	}
@@ -204,7 +209,7 @@ func TestPublicationOfOneTurnedAwayIsFetched(t *testing.T) {
 					continue
 				}
 				e := w.noteIn(shard, fmt.Sprintf("node %d, shard %d", i, shard))
-				n.got[e.ID()] = true
+				n.keep(e)
 				if err := n.Publish(w.ctx, e); err != nil {
 					t.Fatal(err)
 				}
