@@ -38,7 +38,10 @@ func (n *Node) runOutbox(ctx context.Context) error {
 	o := outbox{pace: rate.NewLimiter(floodRate, floodBurst), slots: map[string]time.Time{}}
 	for {
 		begun := time.Now()
-		err := n.flood(ctx, &o)
+		left, err := n.flood(ctx, &o)
+		if err == nil && left > 0 {
+			continue // there may be more
+		}
 		if err != nil && ctx.Err() == nil {
 			n.log.Warn("events wait in the outbox", "error", err)
 		}
@@ -99,14 +102,14 @@ func (o *outbox) left(e protocol.Event, now time.Time) {
 }
 
 // flood publishes every waiting event whose shard has peers. What has left the live window leaves the outbox too:
-// no node would take it, and history carries it.
-func (n *Node) flood(ctx context.Context, o *outbox) error {
+// no node would take it, and history carries it. It returns how many events left.
+func (n *Node) flood(ctx context.Context, o *outbox) (left int, err error) {
 	if len(n.host.Network().Peers()) == 0 {
-		return nil // without looking at the disk for each of a thousand posts
+		return 0, nil // without looking at the disk for each of a thousand posts
 	}
 	waiting, err := n.store.Outbox(outboxPage)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var gone []protocol.ID
 	for i, e := range waiting {
@@ -124,15 +127,15 @@ func (n *Node) flood(ctx context.Context, o *outbox) error {
 			e = n.stamp(ctx, e)
 		}
 		if err := n.mesh.Publish(ctx, e); err != nil {
-			return err
+			return 0, err
 		}
 		o.left(e, n.now())
 		gone = append(gone, e.ID())
 	}
 	if len(gone) == 0 {
-		return nil
+		return 0, nil
 	}
-	return n.store.Sent(ctx, gone...)
+	return len(gone), n.store.Sent(ctx, gone...)
 }
 
 // stamp puts work into an event, within a second; without success the event goes as it is.
