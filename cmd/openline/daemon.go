@@ -17,7 +17,7 @@ func (p *program) daemonCmd() *cobra.Command {
 		Use:   "daemon",
 		Short: "Run your own node: flood, keep, and open a door for your programs on this machine",
 		Long: `Runs your own node until it is interrupted. Programs on this machine, Nostr clients among them, use it at
-ws://127.0.0.1:4869; nobody else can. Its peer id is fresh at every start. On the local network it tells neighbours by
+ws://127.0.0.1:4869; other machines cannot. Its peer id is fresh at every start. On the local network it tells neighbours by
 multicast that it runs, unless --lan=false.`,
 		Example: `  openline daemon
   openline daemon --peer /ip4/192.0.2.7/tcp/4870/p2p/12D3Koo… --lan=false

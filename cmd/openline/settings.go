@@ -33,10 +33,16 @@ func (p *program) settle(cmd *cobra.Command) error {
 			err = errors.Join(p.fromEnv(f), p.fromFile(f, file))
 		}
 	})
-	if err == nil && p.data == "" {
+	if err != nil {
+		return err
+	}
+	if p.data == "" {
 		p.data = node.DefaultConfig().Dir
 	}
-	return err
+	if _, _, err := net.SplitHostPort(p.api); p.api != "" && err != nil {
+		return usagef("for example --api "+node.DefaultAPI, "api: %q is not HOST:PORT", p.api)
+	}
+	return nil
 }
 
 func envName(flag string) string {
