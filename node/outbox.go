@@ -18,8 +18,8 @@ const (
 	stampQueue  = 8               // with more waiting, events go unstamped: they are an import, not a person
 
 	// Pace of own publications: well under the 1,024 RPCs that pubsub keeps for a peer before it drops.
-	floodRate  = 400 // a second
-	floodBurst = 64
+	floodRate  = 800 // a second
+	floodBurst = 128
 )
 
 // wake starts a round of the outbox soon. It never blocks.
