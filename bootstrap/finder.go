@@ -75,6 +75,7 @@ func (f *Finder) Run(ctx context.Context) error {
 
 func (f *Finder) search(ctx context.Context, s Source) error {
 	_, keep := s.(Configured)
+	level := slog.LevelWarn // the first time
 	for {
 		err := s.Find(ctx, func(p peer.AddrInfo) {
 			select {
@@ -85,7 +86,8 @@ func (f *Finder) search(ctx context.Context, s Source) error {
 		if ctx.Err() != nil || err == nil {
 			return nil
 		}
-		f.log.Warn("a source of peers does not work; it is tried again in a minute", "source", s.Name(), "error", err)
+		f.log.Log(ctx, level, "a source of peers does not work; it is tried again every minute", "source", s.Name(), "error", err)
+		level = slog.LevelDebug
 		select {
 		case <-ctx.Done():
 			return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/gologshim"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
@@ -33,6 +35,7 @@ const (
 // newHost opens the sockets of the plain carriers: TCP and QUIC, with Noise. The agent string is the same for all
 // versions: a peer learns that this is openline, not which bugs it has.
 func newHost(cfg Config) (host.Host, error) {
+	gologshim.SetDefaultHandler(slog.DiscardHandler) // libp2p writes peers' ids and addresses into its logs
 	key, err := peerKey(cfg)
 	if err != nil {
 		return nil, err
