@@ -6,16 +6,24 @@ import (
 	"sync"
 )
 
-// corkListener accepts connections whose writes can be held back, so that many small websocket frames leave in one
-// system call.
-type corkListener struct{ net.Listener }
+// listener accepts connections whose writes can be held back, so that many small websocket frames leave in one system
+// call. Whom refuse names is cut off without a byte.
+type listener struct {
+	net.Listener
+	refuse func(net.Conn) bool
+}
 
-func (l corkListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+func (l listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if !l.refuse(c) {
+			return &corkConn{Conn: c}, nil
+		}
+		c.Close()
 	}
-	return &corkConn{Conn: c}, nil
 }
 
 // corkConn writes at once unless it is corked. Only the one goroutine that writes may cork it; the one that reads

@@ -94,6 +94,15 @@ func (g guard) share(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// user reports whether a connection is another user's of this machine, which a daemon refuses.
+func (g guard) user(c net.Conn) bool {
+	if g.cfg.Public || !foreignUser(c) {
+		return false
+	}
+	g.refused.WithLabelValues("user").Inc()
+	return true
+}
+
 // local lets a relay's own machine alone through.
 func (g guard) local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -134,7 +134,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)
-	go func() { done <- h.Serve(corkListener{l}) }()
+	go func() { done <- h.Serve(listener{l, s.guard.user}) }()
 	var err error
 	select {
 	case err = <-done:
