@@ -102,9 +102,29 @@ func TestPostReachesANodeThatIsNotAPeer(t *testing.T) {
 	if n := len(c.host.Network().Peers()); n != 1 {
 		t.Errorf("c has %d peers, want b alone", n)
 	}
+}
+
+func TestStampIsKeptOrLeftOut(t *testing.T) {
+	noLeaks(t)
+	n := open(t)
+	r, err := n.Post(t.Context(), api.Draft{Text: "worth some work"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	id, _ := protocol.ParseID(r.ID)
-	if e, _, _ := c.store.Get(id); e.Work() < protocol.StampBits {
-		t.Errorf("the note came with %d bits of work, want %d", e.Work(), protocol.StampBits)
+	e, _, err := n.store.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := n.stamp(t.Context(), e, time.Nanosecond); got.Nonce() != 0 && got.Work() < protocol.StampBits {
+		t.Errorf("a stamp of %d bits went out", got.Work())
+	}
+	stamped := n.stamp(t.Context(), e, time.Minute)
+	if stamped.Work() < protocol.StampBits {
+		t.Errorf("%d bits of work, want %d", stamped.Work(), protocol.StampBits)
+	}
+	if e, _, err := n.store.Get(id); err != nil || e.Nonce() != stamped.Nonce() {
+		t.Errorf("the store has nonce %d, %v, want %d", e.Nonce(), err, stamped.Nonce())
 	}
 }
 

@@ -124,7 +124,7 @@ func (n *Node) flood(ctx context.Context, o *outbox) (left int, err error) {
 			break
 		}
 		if len(waiting)-i <= stampQueue {
-			e = n.stamp(ctx, e)
+			e = n.stamp(ctx, e, stampTime)
 		}
 		if err := n.mesh.Publish(ctx, e); err != nil {
 			return 0, err
@@ -138,12 +138,12 @@ func (n *Node) flood(ctx context.Context, o *outbox) (left int, err error) {
 	return len(gone), n.store.Sent(ctx, gone...)
 }
 
-// stamp puts work into an event, within a second; without success the event goes as it is.
-func (n *Node) stamp(ctx context.Context, e protocol.Event) protocol.Event {
+// stamp puts work into an event; without success within that time the event goes as it is.
+func (n *Node) stamp(ctx context.Context, e protocol.Event, within time.Duration) protocol.Event {
 	if e.Work() >= protocol.StampBits {
 		return e
 	}
-	sctx, cancel := context.WithTimeout(ctx, stampTime)
+	sctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	nonce, err := protocol.Stamp(sctx, e.ID(), protocol.StampBits)
 	if err != nil {
