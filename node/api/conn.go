@@ -287,22 +287,31 @@ func (c *conn) flush(f []byte) error {
 	}
 }
 
-// farewell tells the client why the connection ends.
+// farewell sends what is queued and tells the client why the connection ends.
 func (c *conn) farewell(why error) {
 	end := time.Now().Add(farewellTime)
+	_ = c.ws.SetWriteDeadline(end)
 	code, text := websocket.CloseGoingAway, "the node stops"
+	var last [][]byte
 	switch {
 	case errors.Is(why, errSlow):
 		c.metrics.cutOff.Inc()
 		code, text = websocket.ClosePolicyViolation, errSlow.Error()
-		_ = c.ws.SetWriteDeadline(end)
 		for _, id := range c.subscribed() {
-			if c.ws.WriteMessage(websocket.TextMessage, frame("CLOSED", id, "error: "+errSlow.Error())) != nil {
-				return // nobody listens
-			}
+			last = append(last, frame("CLOSED", id, "error: "+errSlow.Error()))
 		}
 	case errors.Is(why, websocket.ErrReadLimit):
 		code, text = websocket.CloseMessageTooBig, "the message is too long"
+	}
+	for range len(c.out) {
+		if c.ws.WriteMessage(websocket.TextMessage, <-c.out) != nil {
+			return // nobody listens
+		}
+	}
+	for _, f := range last {
+		if c.ws.WriteMessage(websocket.TextMessage, f) != nil {
+			return
+		}
 	}
 	_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), end)
 }
