@@ -31,12 +31,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("OPENLINE_LISTEN", "/ip4/127.0.0.1/tcp/0")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "setenv-stdout": setenvStdout},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
 	})
 }
 
-// await polls a verb until it succeeds and, with a second argument after "--", prints that text.
-// usage: await TEXT VERB ARG…
+// await runs a verb until it succeeds and prints TEXT. usage: await TEXT VERB ARG…
 func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: await TEXT VERB ARG…")
@@ -56,12 +55,4 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-// setenvStdout puts the last command's standard output into a variable. usage: setenv-stdout NAME
-func setenvStdout(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: setenv-stdout NAME")
-	}
-	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }

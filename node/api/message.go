@@ -92,16 +92,22 @@ func frame(parts ...any) []byte {
 	return b
 }
 
-// okPrefixes translates why an event was refused into NIP-01's machine-readable words; other codes are "invalid".
-var okPrefixes = map[protocol.Code]string{
-	protocol.Duplicate: "duplicate",
-	protocol.Deleted:   "blocked",
-	protocol.Protected: "restricted",
-	protocol.OverQuota: "rate-limited",
-	protocol.Busy:      "rate-limited",
+// okPrefix translates why an event was refused into NIP-01's machine-readable words.
+func okPrefix(c protocol.Code) string {
+	switch c {
+	case protocol.Duplicate:
+		return "duplicate"
+	case protocol.Deleted:
+		return "blocked"
+	case protocol.Protected:
+		return "restricted"
+	case protocol.OverQuota, protocol.Busy:
+		return "rate-limited"
+	}
+	return "invalid"
 }
 
-// okReason is the table of OK messages: whether the event is here, and the reason.
+// okReason says what an OK message says: whether the event is here, and the reason.
 func okReason(r Receipt, err error) (ok bool, reason string) {
 	rejection, refused := errors.AsType[*protocol.Rejection](err)
 	switch {
@@ -112,11 +118,7 @@ func okReason(r Receipt, err error) (ok bool, reason string) {
 	case !refused:
 		return false, "error: the event could not be kept; try again"
 	}
-	prefix := okPrefixes[rejection.Code]
-	if prefix == "" {
-		prefix = "invalid"
-	}
-	return rejection.Code == protocol.Duplicate, prefix + ": " + rejection.Reason
+	return rejection.Code == protocol.Duplicate, okPrefix(rejection.Code) + ": " + rejection.Reason
 }
 
 // verdict is the label of an answer in the metrics.
