@@ -1,8 +1,12 @@
 package store
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,4 +102,55 @@ func ownAddress(s string, author protocol.PubKey) (address string, ok bool) {
 		return "", false
 	}
 	return fmt.Sprintf("%d:%s:%s", kind, author, d), true
+}
+
+// undo takes back what a deletion did that is itself gone, unless another one of the same author says the same.
+func (g *group) undo(deletion protocol.Event) error {
+	author := deletion.PubKey()
+	for _, t := range deletion.Tags() {
+		if len(t) < 2 || t[0] != "e" && t[0] != "a" {
+			continue
+		}
+		last, ok, err := g.deletionOf(t[0][0], t[1], author)
+		if err != nil {
+			return err
+		}
+		id, badID := protocol.ParseID(t[1])
+		address, isAddress := ownAddress(t[1], author)
+		switch {
+		case t[0] == "e" && badID == nil && !ok:
+			g.delete(deletedKey(id, author))
+		case t[0] == "a" && isAddress && ok:
+			g.set(slotDeletedKey(address), uint64Bytes(uint64(last)))
+		case t[0] == "a" && isAddress:
+			g.delete(slotDeletedKey(address))
+		}
+	}
+	return nil
+}
+
+// deletionOf returns the time of the author's last deletion with this tag.
+func (g *group) deletionOf(letter byte, value string, author protocol.PubKey) (last int64, ok bool, err error) {
+	prefix := tagKey(letter, value)
+	low, high := newest(math.MaxInt64), oldest(0)
+	from, to := append(bytes.Clone(prefix), low[:]...), append(bytes.Clone(prefix), high[:]...)
+	err = eachRow(context.Background(), g.batch, from, append(to, 0), func(k, _ []byte) (bool, error) {
+		p, err := suffix(prefix, k)
+		if err != nil {
+			return false, err
+		}
+		r, err := g.mustLoad(p)
+		if err != nil {
+			return false, err
+		}
+		named := slices.ContainsFunc(r.event.Tags(), func(t protocol.Tag) bool {
+			return len(t) > 1 && t[0] == string(letter) && t[1] == value
+		})
+		if named && r.event.Kind() == protocol.KindDeletion && r.event.PubKey() == author {
+			last, ok = r.event.CreatedAt(), true // the newest come first
+			return false, nil
+		}
+		return true, nil
+	})
+	return last, ok, err
 }

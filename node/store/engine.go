@@ -24,7 +24,12 @@ const (
 
 // openEngine opens the database in dir and takes its lock.
 func openEngine(cfg Config, files vfs.FS) (*pebble.DB, error) {
-	dir, err := makeDir(cfg.Dir)
+	dir, err := cfg.Dir, error(nil)
+	if cfg.InMemory {
+		err = files.MkdirAll(dir, 0o700)
+	} else {
+		dir, err = makeDir(dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +42,10 @@ func openEngine(cfg Config, files vfs.FS) (*pebble.DB, error) {
 	}
 	// The engine holds the lock by a reference of its own until it is closed.
 	defer lock.Close()
-	if err := checkWhole(dir); err != nil {
-		return nil, err
+	if !cfg.InMemory {
+		if err := checkWhole(dir); err != nil {
+			return nil, err
+		}
 	}
 	db, err := pebble.Open(dir, engineOptions(cfg, files, lock))
 	if errors.Is(err, fs.ErrNotExist) { // a file that the manifest names
@@ -101,6 +108,9 @@ func checkFormat(db *pebble.DB) error {
 		}
 		// The first log of a new database has an old form, in which rot looks like the end. This begins the second.
 		return wrap(db.Flush())
+	}
+	if len(version) == 1 && version[0] == 1 {
+		return upgrade(db)
 	}
 	if len(version) != 1 || version[0] != formatVersion {
 		return fmt.Errorf("the events are in format %x and this program knows format %d: it is older than the data", version, formatVersion)

@@ -121,7 +121,7 @@ func putTogether(t *testing.T, s *Store, events []protocol.Event, origins []Orig
 	<-begin
 	jobs := make([]*job, len(events))
 	for i, e := range events {
-		jobs[i] = &job{durable: origins[i] == Own, done: make(chan error, 1), do: func(g *group) error {
+		jobs[i] = &job{durable: origins[i].waits(), done: make(chan error, 1), do: func(g *group) error {
 			_, err := g.put(e, origins[i])
 			return err
 		}}

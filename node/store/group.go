@@ -16,11 +16,12 @@ type group struct {
 	batch *pebble.Batch // indexed
 	now   time.Time
 	count counters
-	fresh []entry // for the followers
+	hours map[hourKey]*hourSum // those that change
+	fresh []entry              // for the followers
 }
 
 func newGroup(db *pebble.DB, now time.Time, c counters) *group {
-	return &group{batch: db.NewIndexedBatch(), now: now, count: c}
+	return &group{batch: db.NewIndexedBatch(), now: now, count: c, hours: map[hourKey]*hourSum{}}
 }
 
 // put decides about e and stores it. All decisions come before the first row.
@@ -43,11 +44,15 @@ func (g *group) put(e protocol.Event, o Origin) (Stored, error) {
 		if old == nil {
 			continue
 		}
-		if err := g.remove(*old); err != nil {
+		if err := g.forget(*old); err != nil {
 			return Stored{}, err
 		}
 	}
-	stored := Stored{Seq: g.add(e, o, replaced != nil)}
+	seq, err := g.add(e, o, replaced != nil)
+	if err != nil {
+		return Stored{}, err
+	}
+	stored := Stored{Seq: seq}
 	if replaced != nil && replaced.again {
 		stored.Replaced = replaced.received
 	}
@@ -122,36 +127,49 @@ func (g *group) mustLoad(p position) (*record, error) {
 }
 
 // add writes the rows of e and returns its seq.
-func (g *group) add(e protocol.Event, o Origin, again bool) uint64 {
+func (g *group) add(e protocol.Event, o Origin, again bool) (seq uint64, err error) {
 	g.count.seq++
 	g.count.events++
-	r := record{seq: g.count.seq, received: g.now, again: again, event: e}
+	r := record{seq: g.count.seq, received: g.now, again: again, own: o == Own, event: e}
 	p, id := r.position(), e.ID()
 	created := uint64Bytes(uint64(e.CreatedAt()))
-	g.set(eventKey(p), r.encode())
-	g.set(idKey(id), append(created, uint64Bytes(r.seq)...))
-	indexRows(e, g.set)
+	g.setCounted(eventKey(p), r.encode())
+	g.setCounted(idKey(id), append(created, uint64Bytes(r.seq)...))
+	indexRows(e, g.setCounted)
 	if address := e.Address(); address != "" {
 		g.set(slotKey(address), append(created, id[:]...))
 	}
-	if o == Own && protocol.Travels(e.Kind()) {
+	if o.leaves() && protocol.Travels(e.Kind()) {
 		g.set(outboxKey(r.seq), p[:])
 		g.count.outbox++
 	}
 	g.fresh = append(g.fresh, entry{r.seq, e})
-	return r.seq
+	return r.seq, g.tally(e, true)
 }
 
 // remove deletes all rows of r.
 func (g *group) remove(r record) error {
 	g.count.events--
-	g.delete(eventKey(r.position()))
-	g.delete(idKey(r.event.ID()))
-	indexRows(r.event, func(key, _ []byte) { g.delete(key) })
+	uncount := func(key, value []byte) {
+		g.count.bytes -= uint64(len(key) + len(value))
+		g.delete(key)
+	}
+	uncount(eventKey(r.position()), r.encode())
+	uncount(idKey(r.event.ID()), make([]byte, 16))
+	indexRows(r.event, uncount)
 	if address := r.event.Address(); address != "" {
 		g.delete(slotKey(address))
 	}
+	if err := g.tally(r.event, false); err != nil {
+		return err
+	}
 	return g.leaveOutbox(r.seq)
+}
+
+// setCounted writes a row of an event.
+func (g *group) setCounted(key, value []byte) {
+	g.count.bytes += uint64(len(key) + len(value))
+	g.set(key, value)
 }
 
 func (g *group) leaveOutbox(seq uint64) error {
@@ -190,7 +208,9 @@ func (g *group) stamp(id protocol.ID, nonce uint64) error {
 		return err
 	}
 	if r.event.Nonce() == 0 {
+		g.count.bytes -= uint64(len(r.encode()))
 		r.event = r.event.WithNonce(nonce)
+		g.count.bytes += uint64(len(r.encode()))
 		g.set(eventKey(p), r.encode())
 	}
 	return nil

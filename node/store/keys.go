@@ -13,7 +13,7 @@ import (
 // The rows of the database. Numbers are big-endian; position is ^created_at(8) ‖ id(32), so that ascending keys are
 // events newest first and, of one second, by ascending id: the order of Event.Newer.
 //
-//	e position                       -> seq(8) received_at(8, Unix ms) again(1) envelope
+//	e position                       -> seq(8) received_at(8, Unix ms) flags(1) envelope
 //	i id                             -> created_at(8) seq(8)
 //	a author(32) position            -> kind(2)                             by author; the quota counts here
 //	p author(32) kind(2) position    ->                                     by author and kind
@@ -23,9 +23,12 @@ import (
 //	d id author(32)                  -> created_at(8) of the deletion       withdrawn by this author (NIP-09)
 //	D hash(address)                  -> created_at(8) of the last deletion  versions up to then are withdrawn
 //	x expires_at(8) position         ->                                     what Purge removes
+//	s shard(1) created_at(8) id(32)  ->                                     of kinds that travel, in the order of reconciliation
+//	h shard(1) hour(8)               -> count(8) sum(32)                    what the s rows of an hour add up to; hour is its first second
 //	o seq(8)                         -> position                            outbox, in the order of posting
 //	m "format"                       -> version(1)
-//	m "counters"                     -> seq(8) events(8) outbox(8)          in every batch, so that a snapshot knows its seq
+//	m "counters"                     -> seq(8) events(8) outbox(8) bytes(8) evicted(8) commits(8)   in every batch, so that a snapshot knows its seq
+//	m "horizon"                      -> since(8) cap(8)                     see Trim
 //
 // hash is the first 16 bytes of SHA-256: short keys, and whoever reads through them compares the whole value afterwards.
 const (
@@ -39,14 +42,16 @@ const (
 	rowDeleted     = 'd'
 	rowSlotDeleted = 'D'
 	rowExpiry      = 'x'
+	rowShard       = 's'
+	rowHour        = 'h'
 	rowOutbox      = 'o'
 	rowMeta        = 'm'
 )
 
-// formatVersion is raised when older programs would misread the rows.
-const formatVersion = 1
+// formatVersion is raised when older programs would misread the rows. Format 1 had no s and h rows and shorter counters.
+const formatVersion = 2
 
-const metaFormat, metaCounters = "format", "counters"
+const metaFormat, metaCounters, metaHorizon = "format", "counters", "horizon"
 
 // position is where an event stands in every order of time.
 type position [40]byte
@@ -139,6 +144,9 @@ func indexRows(e protocol.Event, row func(key, value []byte)) {
 	if at, ok := expiry(e); ok {
 		row(key(rowExpiry, uint64Bytes(at), p[:]), nil)
 	}
+	if protocol.Travels(e.Kind()) {
+		row(shardKey(e.Shard(), e.CreatedAt(), e.ID()), nil)
+	}
 }
 
 func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
@@ -154,8 +162,14 @@ type record struct {
 	seq      uint64
 	received time.Time
 	again    bool // it took the place of an older version
+	own      bool // a client of this node posted it
 	event    protocol.Event
 }
+
+const flagAgain, flagOwn = 1, 2 // of a record
+
+// recordHead is the length of a record before its envelope.
+const recordHead = 8 + 8 + 1
 
 func (r record) position() position { return positionOf(r.event.CreatedAt(), r.event.ID()) }
 
@@ -163,27 +177,31 @@ func (r record) encode() []byte {
 	b := make([]byte, 0, 512)
 	b = binary.BigEndian.AppendUint64(b, r.seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.received.UnixMilli()))
-	again := byte(0)
+	flags := byte(0)
 	if r.again {
-		again = 1
+		flags |= flagAgain
 	}
-	b = append(b, again)
+	if r.own {
+		flags |= flagOwn
+	}
+	b = append(b, flags)
 	return r.event.AppendEnvelope(b)
 }
 
 // decodeRecord reads the value of the event row at p. Its id is computed anew, so that a row that rotted is seen.
 func decodeRecord(p position, b []byte) (record, error) {
-	if len(b) < 17 {
+	if len(b) < recordHead {
 		return record{}, damaged("an event row has %d bytes", len(b))
 	}
-	e, err := protocol.Load(b[17:])
+	e, err := protocol.Load(b[recordHead:])
 	if err != nil {
 		return record{}, damaged("an event row does not decode: %v", err)
 	}
 	r := record{
 		seq:      binary.BigEndian.Uint64(b),
 		received: time.UnixMilli(int64(binary.BigEndian.Uint64(b[8:]))),
-		again:    b[16] != 0,
+		again:    b[16]&flagAgain != 0,
+		own:      b[16]&flagOwn != 0,
 		event:    e,
 	}
 	if r.position() != p {
@@ -194,20 +212,28 @@ func decodeRecord(p position, b []byte) (record, error) {
 
 // counters are kept exact in every batch.
 type counters struct {
-	seq    uint64 // of the last event stored
-	events uint64
-	outbox uint64
+	seq     uint64 // of the last event stored
+	events  uint64
+	outbox  uint64
+	bytes   uint64 // of the events' rows, before the engine compresses them
+	evicted uint64 // events that Trim removed
+	commits uint64
 }
 
 func (c counters) encode() []byte {
-	b := uint64Bytes(c.seq)
-	b = binary.BigEndian.AppendUint64(b, c.events)
-	return binary.BigEndian.AppendUint64(b, c.outbox)
+	b := make([]byte, 0, 48)
+	for _, v := range []uint64{c.seq, c.events, c.outbox, c.bytes, c.evicted, c.commits} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	return b
 }
 
-func decodeCounters(b []byte) (counters, error) {
-	if len(b) != 24 {
-		return counters{}, damaged("the row of counters has %d bytes, not 24", len(b))
+func decodeCounters(b []byte) (c counters, err error) {
+	if len(b) != 48 {
+		return counters{}, damaged("the row of counters has %d bytes, not 48", len(b))
 	}
-	return counters{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])}, nil
+	for i, v := range []*uint64{&c.seq, &c.events, &c.outbox, &c.bytes, &c.evicted, &c.commits} {
+		*v = binary.BigEndian.Uint64(b[8*i:])
+	}
+	return c, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"openline/protocol"
+	"openline/protocol/reconcile"
 )
 
 // model says the rules dumbly: it looks at everything for every question.
@@ -18,7 +19,7 @@ type model struct {
 	events    map[protocol.ID]protocol.Event
 	seqs      map[protocol.ID]uint64
 	outbox    []protocol.ID
-	deletions []protocol.Event // all that were ever stored
+	deletions []protocol.Event // all that were ever stored, without those that the quota drove out
 	seq       uint64
 }
 
@@ -46,7 +47,7 @@ func (m *model) put(e protocol.Event, o Origin, now time.Time) protocol.Code {
 			}
 			gone = append(gone, x)
 		}
-		if inQuota(e.Kind()) && inQuota(x.Kind()) && x.PubKey() == e.PubKey() && x.CreatedAt()/3600 == e.CreatedAt()/3600 {
+		if inQuota(e.Kind()) && inQuota(x.Kind()) && (e.Kind() == 5) == (x.Kind() == 5) && x.PubKey() == e.PubKey() && x.CreatedAt()/3600 == e.CreatedAt()/3600 {
 			hour = append(hour, x)
 		}
 	}
@@ -57,6 +58,7 @@ func (m *model) put(e protocol.Event, o Origin, now time.Time) protocol.Code {
 			return protocol.OverQuota
 		}
 		gone = append(gone, largest)
+		m.deletions = slices.DeleteFunc(m.deletions, func(d protocol.Event) bool { return d.ID() == largest.ID() })
 	}
 	if e.Kind() == 5 {
 		m.deletions = append(m.deletions, e)
@@ -71,7 +73,7 @@ func (m *model) put(e protocol.Event, o Origin, now time.Time) protocol.Code {
 	}
 	m.seq++
 	m.events[e.ID()], m.seqs[e.ID()] = e, m.seq
-	if o == Own && protocol.Travels(e.Kind()) {
+	if o != Remote && protocol.Travels(e.Kind()) {
 		m.outbox = append(m.outbox, e.ID())
 	}
 	return ""
@@ -200,7 +202,7 @@ func (w *world) open() {
 func (w *world) put(n int) {
 	events, origins := make([]protocol.Event, n), make([]Origin, n)
 	for i := range events {
-		events[i], origins[i] = w.event(), Origin(w.r.IntN(2))
+		events[i], origins[i] = w.event(), Origin(w.r.IntN(3))
 	}
 	w.past = append(w.past, events...)
 	var verdicts []error
@@ -238,6 +240,9 @@ func (w *world) event() protocol.Event {
 	author := int64(r.IntN(4) * r.IntN(2))
 	created := w.clock.at.Unix() - int64(r.IntN(1800))
 	kinds := []uint16{1, 1, 1, 1, 1, 1, 1, 1, 6, 7, 7, 0, 3, 10002, 30023, 30023, 5, 5}
+	if author == 1 { // withdraws too much
+		kinds = append(kinds, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5)
+	}
 	kind := kinds[r.IntN(len(kinds))]
 	var tags []protocol.Tag
 	for range r.IntN(4) {
@@ -393,6 +398,23 @@ func (w *world) compare() {
 	w.compareRows()
 }
 
+// hours adds up what should stand in the h rows.
+func (w *world) hours() map[string]*hourSum {
+	sums := map[string]*hourSum{}
+	for _, e := range w.m.events {
+		if !protocol.Travels(e.Kind()) {
+			continue
+		}
+		k, id := string(hourOf(e).row()), reconcile.ID(e.ID())
+		if sums[k] == nil {
+			sums[k] = &hourSum{}
+		}
+		sums[k].count++
+		sums[k].sum.Add(&id)
+	}
+	return sums
+}
+
 // compareRows finds rows that nothing needs and rows that are missing.
 func (w *world) compareRows() {
 	w.Helper()
@@ -408,6 +430,12 @@ func (w *world) compareRows() {
 	for _, id := range w.m.outbox {
 		want[string(outboxKey(w.m.seqs[id]))] = true
 	}
+	for k, h := range w.hours() {
+		want[k] = true
+		if v, err := lookup(w.s.db, []byte(k)); err != nil || !bytes.Equal(v, h.encode()) {
+			w.Errorf("the sum of an hour is wrong (%v)", err)
+		}
+	}
 	err := eachRow(w.Context(), w.s.db, []byte{0}, []byte{0xff}, func(k, _ []byte) (bool, error) {
 		if k[0] != rowMeta && k[0] != rowDeleted && k[0] != rowSlotDeleted && !want[string(k)] {
 			w.Errorf("a row of type %q is left over", k[0])
@@ -420,5 +448,16 @@ func (w *world) compareRows() {
 	}
 	for k := range want {
 		w.Errorf("a row of type %q is missing", k[0])
+	}
+	size := uint64(0)
+	count := func(k, v []byte) { size += uint64(len(k) + len(v)) }
+	for id, e := range w.m.events {
+		p := positionOf(e.CreatedAt(), id)
+		count(eventKey(p), record{event: e}.encode())
+		count(idKey(id), make([]byte, 16))
+		indexRows(e, count)
+	}
+	if got := w.s.Stats().Logical; got != size {
+		w.Errorf("Stats().Logical = %d, want %d", got, size)
 	}
 }

@@ -30,6 +30,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"openline/protocol"
 )
 
 var (
@@ -45,6 +47,8 @@ type Config struct {
 	Now        func() time.Time // nil: time.Now
 	Log        *slog.Logger     // nil: discards
 	CacheBytes int64            // of blocks read from disk
+	InMemory   bool             // keeps nothing: for trials. Dir is only a name then
+	Retention  Retention
 }
 
 // DefaultConfig returns a Config for a daemon that shall stay under 64 MB; only Dir is missing.
@@ -64,6 +68,12 @@ type Store struct {
 	stopped chan struct{} // closed when the writer has answered everybody it will
 	broken  error         // of the engine, nothing is written after it; the writer's until stopped is closed
 
+	retention Retention
+	horizon   atomic.Int64 // see Trim
+	swept     atomic.Bool  // Trim has looked at everything below the horizon since the store was opened
+	kept      [protocol.Shards]keptHours
+	vectors   vectors
+
 	count   atomic.Pointer[counters] // of what was committed last
 	syncing atomic.Uint64            // the first seq of the own events that are on their way to the disk; MaxUint64: none are
 
@@ -75,6 +85,9 @@ type Store struct {
 // Open opens the events in cfg.Dir and starts the writer. The error is ErrLocked when another Store has them,
 // ErrDamaged when the engine finds them corrupt; then nothing was repaired, reset or removed.
 func Open(cfg Config) (*Store, error) {
+	if cfg.InMemory {
+		return open(cfg, vfs.NewMem())
+	}
 	return open(cfg, vfs.Default)
 }
 
@@ -91,12 +104,15 @@ func open(cfg Config, files vfs.FS) (*Store, error) {
 		return nil, fmt.Errorf("open the events in %s: %w", cfg.Dir, err)
 	}
 	s := &Store{
-		db: db, now: cfg.Now, log: cfg.Log, feed: newFeed(),
+		db: db, now: cfg.Now, log: cfg.Log, feed: newFeed(), retention: cfg.Retention,
 		inbox:   make(chan *job, inboxSize),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.syncing.Store(math.MaxUint64)
 	c, err := readCounters(db)
+	if err == nil {
+		err = s.readHorizon()
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the events in %s: %w", cfg.Dir, err), db.Close())
 	}
@@ -151,12 +167,17 @@ type Stats struct {
 	Bytes  int64  // on disk
 	Seq    uint64 // of the last event stored
 	Outbox int
+
+	Logical uint64 // bytes of the events' rows before compression, which Retention.Bytes bounds
+	Evicted uint64 // events that Trim removed, ever
+	Horizon int64  // Unix seconds: since when everything is kept that came; 0: nothing was removed
 }
 
 // Stats is cheap. Bytes is 0 after Close.
 func (s *Store) Stats() Stats {
 	c := s.count.Load()
-	stats := Stats{Events: c.events, Seq: c.seq, Outbox: int(c.outbox)}
+	stats := Stats{Events: c.events, Seq: c.seq, Outbox: int(c.outbox),
+		Logical: c.bytes, Evicted: c.evicted, Horizon: s.horizon.Load()}
 	if s.enter() == nil {
 		defer s.leave()
 		stats.Bytes = int64(s.db.Metrics().DiskSpaceUsage())

@@ -30,9 +30,16 @@ const (
 type Origin int
 
 const (
-	Own    Origin = iota // posted by a client of this node: Put returns when it is durable, and it enters the outbox if it travels
-	Remote               // from the network: Put returns as soon as the verdict stands and readers see it, before the sync
+	Own     Origin = iota // posted by a client of this node: Put returns when it is durable, and it enters the outbox if it travels
+	Remote                // from the network: Put returns as soon as the verdict stands and readers see it, before the sync
+	Carried               // from a bundle that the user brought: durable and into the outbox as Own, judged as Remote
 )
+
+// waits reports whether Put returns only when the event is durable.
+func (o Origin) waits() bool { return o != Remote }
+
+// leaves reports whether events are to be flooded by this node.
+func (o Origin) leaves() bool { return o != Remote }
 
 // Stored says what became of an event.
 type Stored struct {
@@ -40,15 +47,18 @@ type Stored struct {
 	Replaced time.Time // when the new version that this one replaced had arrived; zero if it replaced none, or a first version
 }
 
-// Put stores e. The error is a *protocol.Rejection (Duplicate, Deleted, OverQuota, Expired; Busy for Remote alone),
-// ctx's error, after which e may yet be stored, ErrClosed, or what the engine says. After a failed write the store only
+// Put stores e. The error is a *protocol.Rejection (Duplicate, Deleted, OverQuota, Expired; Busy for Remote alone; Stale
+// for what is not Own and below the horizon, see Trim), ErrFull, ctx's error, after which e may yet be stored, ErrClosed, or what the engine says. After a failed write the store only
 // answers that failure until it is opened anew. Ephemeral events are for Pass.
 func (s *Store) Put(ctx context.Context, e protocol.Event, o Origin) (Stored, error) {
 	if protocol.Ephemeral(e.Kind()) {
 		return Stored{}, fmt.Errorf("events of kind %d are not stored", e.Kind())
 	}
 	var stored Stored
-	err := s.submit(ctx, o == Remote, &job{durable: o == Own, do: func(g *group) (err error) {
+	if err := s.tooOld(e, o); err != nil {
+		return Stored{}, err
+	}
+	err := s.submit(ctx, o == Remote, &job{durable: o.waits(), do: func(g *group) (err error) {
 		stored, err = g.put(e, o)
 		return err
 	}})
@@ -238,7 +248,9 @@ func answerAll(jobs []*job, err error) {
 
 // commit makes g visible, calls visible, and when asked to makes everything so far durable. An error is final.
 func (w *writer) commit(g *group, durable bool, visible func()) error {
-	if g.count != *w.count.Load() {
+	if !g.batch.Empty() {
+		g.count.commits++
+		g.setHours()
 		g.set(metaKey(metaCounters), g.count.encode())
 	}
 	if durable {
