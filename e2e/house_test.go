@@ -21,7 +21,8 @@ var house = map[string][]string{
 	"protocol":           {},
 	"protocol/reconcile": {},
 	"bootstrap":          {"protocol"},
-	"node":               {"node/api", "node/mesh", "node/store", "bootstrap", "protocol", "protocol/reconcile"},
+	"node":               {"node/api", "node/history", "node/mesh", "node/store", "bootstrap", "protocol", "protocol/reconcile"},
+	"node/history":       {"protocol", "protocol/reconcile"},
 	"node/store":         {"protocol", "protocol/reconcile"}, // it keeps the sums of hours that reconciliation compares
 	"node/mesh":          {"protocol"},
 	"node/api":           {"protocol", "protocol/reconcile"}, // NIP-77
@@ -31,8 +32,8 @@ var house = map[string][]string{
 
 // confined are imports from outside that only these packages may have, so that their types stop there.
 var confined = map[string][]string{
-	"github.com/libp2p/":                 {"bootstrap", "node", "node/mesh"},
-	"github.com/multiformats/":           {"bootstrap", "node", "node/mesh"},
+	"github.com/libp2p/":                 {"bootstrap", "node", "node/history", "node/mesh"},
+	"github.com/multiformats/":           {"bootstrap", "node", "node/history", "node/mesh"},
 	"github.com/cockroachdb/":            {"node/store"},
 	"github.com/spf13/":                  {"cmd/openline"},
 	"github.com/btcsuite/":               {"protocol"},

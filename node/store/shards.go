@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -215,56 +214,12 @@ func (c *vectors) get(shard int, b reconcile.Bucket, read func() (*reconcile.Vec
 	return v, nil
 }
 
-// Lacking returns those of the ids that are not here. Some of them may have been withdrawn: whose deletion counts is known
-// only with the author.
-func (s *Store) Lacking(ids []protocol.ID) ([]protocol.ID, error) {
+// Has reports whether the event with this id is here, expired or not.
+func (s *Store) Has(id protocol.ID) (bool, error) {
 	if err := s.enter(); err != nil {
-		return nil, err
+		return false, err
 	}
 	defer s.leave()
-	var lacking []protocol.ID
-	for _, id := range ids {
-		_, _, here, err := find(s.db, id)
-		if err != nil {
-			return nil, err
-		}
-		if !here {
-			lacking = append(lacking, id)
-		}
-	}
-	return lacking, nil
-}
-
-// Envelopes returns the envelopes of those of the ids that are here, until they are more than most bytes together (but at
-// least one), and how many of the ids were looked at.
-func (s *Store) Envelopes(ids []protocol.ID, most int) (envelopes [][]byte, looked int, err error) {
-	if err := s.enter(); err != nil {
-		return nil, 0, err
-	}
-	defer s.leave()
-	snap := s.db.NewSnapshot()
-	defer snap.Close()
-	size := 0
-	for i, id := range ids {
-		p, _, here, err := find(snap, id)
-		if err != nil {
-			return nil, 0, err
-		}
-		if !here {
-			continue
-		}
-		v, err := lookup(snap, eventKey(p))
-		if err != nil {
-			return nil, 0, err
-		}
-		if len(v) < recordHead {
-			return nil, 0, damaged("an id has no event")
-		}
-		envelope := bytes.Clone(v[recordHead:])
-		if size += len(envelope); size > most && len(envelopes) > 0 {
-			return envelopes, i, nil
-		}
-		envelopes = append(envelopes, envelope)
-	}
-	return envelopes, len(ids), nil
+	_, _, here, err := find(s.db, id)
+	return here, err
 }

@@ -54,16 +54,10 @@ func TestViewShowsWhatTravelsWithinTheHours(t *testing.T) {
 	if got := inShards(t, s, from, to); !slices.Equal(got, want) {
 		t.Errorf("View shows %d items, want %d", len(got), len(want))
 	}
-	ids := []protocol.ID{all[0].ID(), {1}, all[1].ID()}
-	if lacking, err := s.Lacking(ids); err != nil || len(lacking) != 1 || lacking[0] != ids[1] {
-		t.Errorf("Lacking() = %d ids, %v, want the one in the middle", len(lacking), err)
-	}
-	envelopes, looked, err := s.Envelopes(ids, 1<<20)
-	if err != nil || looked != 3 || len(envelopes) != 2 || !slices.Equal(envelopes[1], all[1].AppendEnvelope(nil)) {
-		t.Errorf("Envelopes() = %d of %d, %v", len(envelopes), looked, err)
-	}
-	if envelopes, looked, err := s.Envelopes(ids, 1); err != nil || looked != 2 || len(envelopes) != 1 {
-		t.Errorf("with room for one byte Envelopes() = %d of %d, %v; want one of the first two", len(envelopes), looked, err)
+	for id, want := range map[protocol.ID]bool{all[0].ID(): true, {1}: false} {
+		if got, err := s.Has(id); got != want || err != nil {
+			t.Errorf("Has() = %v, %v, want %v", got, err, want)
+		}
 	}
 }
 

@@ -41,6 +41,11 @@ type Difference struct {
 // Range is what lies from Low to before High.
 type Range struct{ Low, High Bound }
 
+// Contains reports whether i lies in the range.
+func (r Range) Contains(i Item) bool {
+	return i.Compare(r.Low.item()) >= 0 && (r.High.Time == Infinity || i.Compare(r.High.item()) < 0)
+}
+
 // Open returns the first message about a set: one fingerprint, 20 bytes. If the other side has the same, its answer is empty.
 func Open(set Set) ([]byte, error) {
 	w := newWriter()

@@ -124,7 +124,7 @@ func within(items []Item, ranges []Range) []ID {
 	var list []ID
 	for _, i := range items {
 		for _, r := range ranges {
-			if i.Compare(r.Low.item()) >= 0 && (r.High.Time == Infinity || i.Compare(r.High.item()) < 0) {
+			if r.Contains(i) {
 				list = append(list, i.ID)
 			}
 		}

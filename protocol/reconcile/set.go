@@ -39,6 +39,12 @@ func (b Bound) item() Item {
 	return i
 }
 
+// Compare is negative when b comes before o.
+func (b Bound) Compare(o Bound) int { return b.item().Compare(o.item()) }
+
+// At returns the bound that i is the first item not before.
+func At(i Item) Bound { return Bound{Time: i.Time, Prefix: i.ID[:]} }
+
 // between returns the shortest bound with a before and b not before it.
 func between(a, b Item) Bound {
 	if a.Time != b.Time {

@@ -1,0 +1,181 @@
+package history
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"openline/protocol"
+	"openline/protocol/reconcile"
+)
+
+const (
+	hour = 3600 // seconds
+
+	// After many peers came at once, as when a border opens, both sides' meshes are full and would stay apart: each side
+	// makes one random new neighbour a direct one for a while, and another one after that.
+	stitchEvery  = 20 * time.Second
+	stitchFor    = time.Minute
+	healingTime  = 4 * time.Minute
+	manyArrivals = 3
+	young        = 45 * time.Second // of a link
+)
+
+// hours rounds times to whole hours.
+func hours(first, last int64) (from, to int64) { return first / hour * hour, last/hour*hour + hour }
+
+// gain notes that an event came from a peer.
+func (y *History) gain(e protocol.Event, by peer.ID) {
+	y.Count.Recovered.Add(1)
+	from, to := hours(e.CreatedAt(), e.CreatedAt())
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	g := &y.gained[e.Shard()]
+	if g.to == 0 {
+		*g = gain{from: from, to: to, by: by}
+		return
+	}
+	g.from, g.to = min(g.from, from), max(g.to, to)
+	g.several = g.several || g.by != by
+}
+
+// tell tells all neighbours what this node gained; who brought it knows.
+func (y *History) tell(ctx context.Context) {
+	y.mu.Lock()
+	gained := y.gained
+	y.gained = [protocol.Shards]gain{}
+	y.mu.Unlock()
+	var all []news
+	for shard, g := range gained {
+		if g.to == 0 {
+			continue
+		}
+		n, err := y.summary(shard, g.from, g.to)
+		if err != nil {
+			y.cfg.Log.Error("the events of some hours cannot be read", "error", err)
+			continue
+		}
+		all = append(all, n)
+	}
+	if len(all) == 0 {
+		return
+	}
+	y.mu.Lock()
+	servers := make([]*server, 0, len(y.served))
+	for _, s := range y.served {
+		servers = append(servers, s)
+	}
+	y.mu.Unlock()
+	for _, s := range servers {
+		var list []news
+		for _, n := range all {
+			if g := gained[n.shard]; g.several || g.by != s.peer {
+				list = append(list, n)
+			}
+		}
+		if len(list) > 0 {
+			s.push(ctx, encodeNews(list))
+		}
+	}
+}
+
+func (y *History) summary(shard int, from, to int64) (n news, err error) {
+	n = news{shard: shard, from: from, to: to}
+	err = y.src.View(shard, from, to, func(set reconcile.Set) error {
+		sum, err := set.Sum(0, set.Len())
+		n.fingerprint = sum.Fingerprint(set.Len())
+		return err
+	})
+	return n, err
+}
+
+// hear looks whether what a peer has is news here.
+func (y *History) hear(from peer.ID, body []byte) error {
+	list, err := parseNews(body)
+	if err != nil {
+		return err
+	}
+	y.mu.Lock()
+	l := y.links[from]
+	y.mu.Unlock()
+	for _, n := range list {
+		if n.to <= y.src.Horizon() {
+			continue // the peer keeps more than this node
+		}
+		at := time.Now()
+		ours, err := y.summary(n.shard, n.from, n.to)
+		if err != nil {
+			return err
+		}
+		if ours.fingerprint == n.fingerprint {
+			y.compared(from, n.shard, n.from, n.to, at, nil, nil)
+		} else if l != nil {
+			l.look(spans{n.shard: {n.from, n.to}})
+		}
+	}
+	return nil
+}
+
+// compared tells the node what the peer holds: all of a shard's hours but for what it lacks.
+func (y *History) compared(p peer.ID, shard int, from, to int64, at time.Time, lacks map[protocol.ID]bool, all []reconcile.Range) {
+	if y.cfg.Compared == nil {
+		return
+	}
+	y.cfg.Compared(Comparison{Peer: p, Shard: shard, From: max(from, y.src.Horizon()), To: to, At: at,
+		Lacks: func(id protocol.ID, created int64) bool {
+			if lacks[id] {
+				return true
+			}
+			for _, r := range all {
+				if r.Contains(reconcile.Item{Time: created, ID: reconcile.ID(id)}) {
+					return true
+				}
+			}
+			return false
+		}})
+}
+
+// healed is called when a session with a new neighbour brought or gave something: perhaps a border opened.
+func (y *History) healed() {
+	if y.cfg.Stitch == nil || len(y.newcomers()) < manyArrivals {
+		return
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.healing.Before(time.Now()) {
+		y.healing = time.Now().Add(healingTime)
+	}
+}
+
+// newcomers returns the links that came up lately, or since the mesh is being stitched together.
+func (y *History) newcomers() []*link {
+	y.mu.Lock()
+	since := time.Now().Add(-young)
+	if time.Now().Before(y.healing) {
+		since = y.healing.Add(-healingTime - young)
+	}
+	y.mu.Unlock()
+	var list []*link
+	for _, l := range y.ready() {
+		if l.since.After(since) && y.host.Network().Connectedness(l.peer) == network.Connected {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// stitchSome makes one more newcomer a direct neighbour while the mesh heals.
+func (y *History) stitchSome() {
+	y.mu.Lock()
+	healing := time.Now().Before(y.healing)
+	y.mu.Unlock()
+	if !healing {
+		return
+	}
+	if list := y.newcomers(); len(list) > 0 {
+		list[rand.IntN(len(list))].ask(errand{stitch: true})
+	}
+}
