@@ -59,7 +59,8 @@ func (i *island) prune(now time.Time) []node {
 			delete(i.alive, tag)
 			continue
 		}
-		list = append(list, node{tag, uint64(max(0, now.Sub(at)) / time.Second)})
+		// Rounded up: else two nodes would tell each other a dead one alive for ever.
+		list = append(list, node{tag, uint64((max(0, now.Sub(at)) + time.Second - 1) / time.Second)})
 	}
 	list = append(list, node{tag: i.self})
 	slices.SortFunc(list, func(a, b node) int { return cmp.Compare(a.tag, b.tag) })

@@ -166,7 +166,7 @@ type frame struct {
 func (l *link) converse(ctx context.Context) error {
 	octx, cancelOpen := context.WithTimeout(ctx, answerTime)
 	defer cancelOpen()
-	stream, err := l.y.host.NewStream(octx, l.peer, ID)
+	stream, err := l.y.host.NewStream(network.WithNoDial(octx, "history only uses connections"), l.peer, ID)
 	if err != nil {
 		return err
 	}
