@@ -139,13 +139,15 @@ func (l *link) take() (due spans, e errand, wait time.Duration) {
 // run opens a stream, and another one when it breaks, as long as the peer is connected.
 func (l *link) run(ctx context.Context) {
 	for {
-		err := l.converse(ctx)
+		err := network.ErrNoConn
+		if l.connected() {
+			err = l.converse(ctx)
+		}
 		l.open.Store(false)
 		if ctx.Err() == nil && isLie(err) {
 			l.y.ban(l.peer, err)
 		}
-		gone := ctx.Err() != nil || isLie(err) || errors.As(err, new(multistream.ErrNotSupported[string])) ||
-			l.y.host.Network().Connectedness(l.peer) != network.Connected
+		gone := ctx.Err() != nil || isLie(err) || errors.As(err, new(multistream.ErrNotSupported[string])) || !l.connected()
 		if gone && l.y.ended(l) {
 			return
 		}
@@ -155,6 +157,8 @@ func (l *link) run(ctx context.Context) {
 		}
 	}
 }
+
+func (l *link) connected() bool { return l.y.host.Network().Connectedness(l.peer) == network.Connected }
 
 // frame is what came from the peer.
 type frame struct {

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"openline/protocol"
@@ -160,7 +159,7 @@ func (y *History) newcomers() []*link {
 	y.mu.Unlock()
 	var list []*link
 	for _, l := range y.ready() {
-		if l.since.After(since) && y.host.Network().Connectedness(l.peer) == network.Connected {
+		if l.since.After(since) && l.connected() {
 			list = append(list, l)
 		}
 	}
