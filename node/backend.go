@@ -47,7 +47,7 @@ func (n *Node) Topics(ctx context.Context, since time.Time, most int) ([]api.Top
 }
 
 // Status says what this node is, holds and is connected to.
-func (n *Node) Status(context.Context) (api.Status, error) {
+func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	stats := n.store.Stats()
 	s := api.Status{
 		Version: n.cfg.Version, Network: n.cfg.Network, Role: "daemon",
@@ -62,7 +62,11 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	if s.API != "" {
 		s.Websocket = "ws://" + s.API
 	}
-	return s, nil
+	s.Kept = api.Kept{Logical: stats.Logical, Cap: n.cfg.MaxBytes, KeepForHours: int64(n.cfg.KeepFor / time.Hour), Evicted: stats.Evicted}
+	if stats.Horizon > 0 {
+		s.Kept.Horizon = time.Unix(stats.Horizon, 0).UTC()
+	}
+	return s, n.reach(ctx, &s)
 }
 
 // Addresses returns the full addresses of this node, with /p2p/ and its id: each can be another node's --peer.
@@ -101,7 +105,8 @@ func (n *Node) peerList() []api.Peer {
 		}
 		seen[id] = true
 		p := api.Peer{ID: id.String(), Address: c.RemoteMultiaddr().String(), Direction: "out",
-			Source: n.finder.Source(id), Since: c.Stat().Opened.UTC(), Mesh: linked[id]}
+			Source: n.finder.Source(id), Since: c.Stat().Opened.UTC(), Mesh: linked[id],
+			Local: isLocal(c.RemoteMultiaddr()), Carrier: carrierOf(c.RemoteMultiaddr())}
 		if c.Stat().Direction == network.DirInbound {
 			p.Direction = "in"
 		}

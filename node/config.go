@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -26,12 +27,20 @@ type Config struct {
 	Peers   []string // multiaddrs that end in /p2p/ and a peer id; never given up
 	LAN     bool     // look for neighbours by multicast and answer them
 
+	KeepFor  time.Duration // how long strangers' events stay; 0: for ever
+	MaxBytes uint64        // of all events before compression, beyond which the oldest of strangers go; 0: any
+	Budget   int           // bytes a second for history; 0: what goes through
+
 	AllowOrigins []string // web pages that may use the local door
 	AllowHosts   []string // names beside localhost under which it may be addressed
 
 	Version string
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil discards
+
+	// Of tests with simulated networks.
+	host     host.Host // instead of one with sockets
+	inMemory bool      // no files but the owner's
 }
 
 // DefaultAPI is where Nostr clients look for a local relay.
@@ -45,7 +54,9 @@ func DefaultConfig() Config {
 		API:     DefaultAPI,
 		Listen: []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1",
 			"/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"},
-		LAN: true,
+		LAN:      true,
+		KeepFor:  90 * 24 * time.Hour, // the longest cut so far, of 2026, took 88 days
+		MaxBytes: 4 << 30,
 	}
 }
 
@@ -54,6 +65,7 @@ func RelayConfig() Config {
 	c := DefaultConfig()
 	c.Relay = true
 	c.API = "0.0.0.0:4869"
+	c.MaxBytes = 40 << 30
 	c.Listen = []string{"/ip4/0.0.0.0/tcp/4870", "/ip4/0.0.0.0/udp/4870/quic-v1",
 		"/ip6/::/tcp/4870", "/ip6/::/udp/4870/quic-v1"}
 	return c
@@ -95,6 +107,15 @@ func (c Config) Validate() error {
 		if _, err := ma.NewMultiaddr(s); err != nil {
 			return fmt.Errorf("listen: %q is not a multiaddr like /ip4/0.0.0.0/tcp/4870: %w", s, err)
 		}
+	}
+	if c.KeepFor != 0 && c.KeepFor < time.Hour {
+		return fmt.Errorf("keep: %v is less than an hour", c.KeepFor)
+	}
+	if c.MaxBytes != 0 && c.MaxBytes < 1<<20 {
+		return fmt.Errorf("max-size: %d bytes are less than a megabyte", c.MaxBytes)
+	}
+	if c.Budget < 0 || c.Budget > 0 && c.Budget < 256 {
+		return fmt.Errorf("budget: %d bytes a second are less than 256", c.Budget)
 	}
 	_, err := c.peers()
 	return err

@@ -17,13 +17,15 @@ type door struct {
 	scope  protocol.Scope
 	origin store.Origin
 	shard  int // of the topic, scope Live only
+
+	patient bool // it has waited for its turn: the budget does not refuse it
 }
 
 // accept is the one door: every event, whoever brings it, is parsed, verified and stored here and nowhere else.
 // A *protocol.Rejection says why not; store.Stored is the verdict of the writer.
 func (n *Node) accept(ctx context.Context, raw []byte, d door) (protocol.Event, store.Stored, error) {
 	before := n.store.Known
-	if d.origin == store.Remote {
+	if d.origin == store.Remote && !d.patient {
 		before = n.admit
 	}
 	e, err := d.decode(raw, protocol.Check{Scope: d.scope, Now: n.now(), Shard: d.shard, Before: before})
@@ -50,7 +52,7 @@ func (n *Node) admit(c protocol.Claim) error {
 
 // fromMesh is the door of the mesh. nil: fresh, pass it on.
 func (n *Node) fromMesh(ctx context.Context, envelope []byte, shard int) error {
-	_, stored, err := n.accept(ctx, envelope, door{protocol.ParseEnvelope, protocol.Live, store.Remote, shard})
+	_, stored, err := n.accept(ctx, envelope, door{decode: protocol.ParseEnvelope, scope: protocol.Live, origin: store.Remote, shard: shard})
 	if err != nil {
 		return err
 	}
@@ -72,13 +74,16 @@ func (n *Node) Publish(ctx context.Context, raw []byte) (api.Receipt, error) {
 		return api.Receipt{}, err
 	}
 	r := api.Receipt{ID: e.ID().String()}
+	if protocol.Travels(e.Kind()) {
+		n.receipts.track(e, time.Now())
+	}
 	switch {
 	case protocol.Ephemeral(e.Kind()):
 		r.Message = fmt.Sprintf("passed on here: kind %d does not travel", e.Kind())
 	case !protocol.Travels(e.Kind()):
 		r.Message = fmt.Sprintf("kept here: kind %d does not travel", e.Kind())
 	case !e.Live(n.now()):
-		r.Message = fmt.Sprintf("kept here: it is older than %v and is not flooded", protocol.LivePast)
+		r.Message = fmt.Sprintf("kept here: it is older than %v and is not flooded; peers get it with history", protocol.LivePast)
 	case n.tooSoon(stored):
 		r.Message = fmt.Sprintf("kept here: it changed less than %v ago; it travels when that time is over", protocol.ReplaceInterval)
 	default:
@@ -126,13 +131,18 @@ func newBudget(now func() time.Time) *budget {
 func (b *budget) take(work int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
-	b.tokens = min(budgetBurst, b.tokens+budgetRate*max(0, now.Sub(b.last).Seconds()))
-	b.last = now
+	b.fill()
 	missing := 1 - float64(min(work, protocol.StampBits))/protocol.StampBits
 	if b.tokens < 1+missing*budgetBurst/2 {
 		return false
 	}
 	b.tokens--
 	return true
+}
+
+// fill adds what has grown since the last time. mu is held.
+func (b *budget) fill() {
+	now := b.now()
+	b.tokens = min(budgetBurst, b.tokens+budgetRate*max(0, now.Sub(b.last).Seconds()))
+	b.last = now
 }

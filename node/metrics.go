@@ -29,5 +29,14 @@ func (n *Node) registerMetrics(r *prometheus.Registry) {
 	counter("openline_mesh_throttled_total", "Messages over one link's budget.", &c.Throttled)
 	counter("openline_mesh_dropped_total", "RPCs and messages lost to a full queue.", &c.Dropped)
 	counter("openline_mesh_sent_bytes_total", "Bytes of RPCs handed to peers.", &c.SentBytes)
+	gauge("openline_store_evicted_events", "Events that went because they were old or too many.", func() float64 { return float64(n.store.Stats().Evicted) })
+	gauge("openline_history_peers", "Peers with whom history is exchanged.", func() float64 { return float64(n.history.Links()) })
+	h := &n.history.Count
+	counter("openline_history_sessions_total", "Comparisons with peers that came to their end.", &h.Sessions)
+	counter("openline_history_recovered_total", "Events that came through history and were new.", &h.Recovered)
+	counter("openline_history_refused_total", "Events from history that were not taken.", &h.Refused)
+	counter("openline_history_sent_bytes_total", "Bytes of history sent.", &h.Sent)
+	counter("openline_history_received_bytes_total", "Bytes of history received.", &h.Received)
+	counter("openline_history_dropped_total", "Peers dropped because they lied or stalled.", &h.Dropped)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }

@@ -20,6 +20,7 @@ import (
 
 	"openline/bootstrap"
 	"openline/node/api"
+	"openline/node/history"
 	"openline/node/mesh"
 	"openline/node/store"
 )
@@ -33,6 +34,9 @@ type Node struct {
 	store    *store.Store
 	host     host.Host
 	mesh     *mesh.Mesh
+	history  *history.History
+	receipts *receipts
+	contact  *contact
 	finder   *bootstrap.Finder
 	owner    *owner // nil on a relay
 	server   *api.Server
@@ -54,10 +58,10 @@ func Open(cfg Config) (*Node, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, kick: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, kick: make(chan struct{}, 1), receipts: newReceipts()}
 	n.started = n.now()
 	n.budget = newBudget(n.now)
-	for _, open := range []func() error{n.openStore, n.openHost, n.openMesh, n.openDoor} {
+	for _, open := range []func() error{n.openStore, n.openHost, n.openMesh, n.openHistory, n.openDoor, n.trackStored} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -70,7 +74,8 @@ func (n *Node) openStore() error {
 		return &api.Hint{Err: fmt.Errorf("make the data directory: %w", err), Hint: "name another one with --data"}
 	}
 	cfg := store.DefaultConfig()
-	cfg.Dir, cfg.Now, cfg.Log = filepath.Join(n.cfg.Dir, "events"), n.now, n.log
+	cfg.Dir, cfg.Now, cfg.Log, cfg.InMemory = filepath.Join(n.cfg.Dir, "events"), n.now, n.log, n.cfg.inMemory
+	cfg.Retention = store.Retention{Age: n.cfg.KeepFor, Bytes: n.cfg.MaxBytes, Keep: n.wants, KeepOwn: !n.cfg.Relay}
 	s, err := store.Open(cfg)
 	switch {
 	case errors.Is(err, store.ErrLocked):
@@ -87,6 +92,10 @@ func (n *Node) openStore() error {
 }
 
 func (n *Node) openHost() error {
+	if n.cfg.host != nil {
+		n.host = n.cfg.host
+		return nil
+	}
 	h, err := newHost(n.cfg)
 	if err != nil {
 		return err
@@ -98,7 +107,7 @@ func (n *Node) openHost() error {
 
 func (n *Node) openMesh() error {
 	cfg := mesh.DefaultConfig()
-	cfg.Network, cfg.Relay, cfg.Grafted = n.cfg.Network, n.cfg.Relay, n.wake
+	cfg.Network, cfg.Relay, cfg.Grafted, cfg.Holds = n.cfg.Network, n.cfg.Relay, n.wake, n.receipts.holds
 	m, err := mesh.New(n.host, cfg, n.fromMesh)
 	if err != nil {
 		return err
@@ -115,6 +124,23 @@ func (n *Node) openMesh() error {
 	}
 	n.finder = bootstrap.NewFinder(n.host, n.log, sources...)
 	return nil
+}
+
+func (n *Node) openHistory() error {
+	c, err := openContact(filepath.Join(n.cfg.Dir, "contact.json"), time.Now())
+	if err != nil {
+		return err
+	}
+	n.contact = c
+	n.history = history.New(n.host, source{n.store, n}, history.Config{Network: n.cfg.Network, Now: n.now, Log: n.log,
+		Budget: n.cfg.Budget, Follows: n.groups, Compared: n.compared, Stitch: n.mesh.Bind})
+	return nil
+}
+
+// compared takes history's word about what a peer holds.
+func (n *Node) compared(c history.Comparison) {
+	n.receipts.compared(c)
+	n.contact.compare(c, n.history.Outside())
 }
 
 // openDoor opens the local door: its socket, its token, and the file that tells the CLI where it is.
@@ -175,24 +201,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return n.finder.Run(ctx) })
 	g.Go(func() error { return n.runOutbox(ctx) })
-	g.Go(func() error { return n.runPurge(ctx) })
+	g.Go(func() error { return n.history.Run(ctx) })
+	g.Go(func() error { return n.runTrim(ctx) })
+	g.Go(func() error { return n.runContact(ctx) })
 	return g.Wait()
-}
-
-// runPurge removes expired events from disk every hour; queries hide them at once.
-func (n *Node) runPurge(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
-		if _, err := n.store.Purge(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("expired events could not be removed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }
 
 // Close closes the parts in the opposite order. Call it once, after Run has returned.

@@ -246,7 +246,7 @@ func TestWhatDoesNotTravelIsKeptHereAndSaysSo(t *testing.T) {
 	}{
 		{sign(3, 0), "kept here: kind 3 does not travel"},
 		{sign(20001, 0), "passed on here: kind 20001 does not travel"},
-		{sign(1, time.Hour), "kept here: it is older than 30m0s and is not flooded"},
+		{sign(1, time.Hour), "kept here: it is older than 30m0s and is not flooded; peers get it with history"},
 		{sign(1, 0), "posted, on its way to 1 peer"},
 	} {
 		r, err := a.Publish(t.Context(), c.raw)

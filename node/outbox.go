@@ -126,6 +126,7 @@ func (n *Node) flood(ctx context.Context, o *outbox) (left int, err error) {
 		if len(waiting)-i <= stampQueue {
 			e = n.stamp(ctx, e, stampTime)
 		}
+		n.receipts.flooded(e.ID(), n.mesh.MessageIDOf(e))
 		if err := n.mesh.Publish(ctx, e); err != nil {
 			return 0, err
 		}

@@ -28,6 +28,8 @@ type owner struct {
 	key      *protocol.SecretKey
 	pubkey   string // hex; kept beside an encrypted key, so that it can be told without the passphrase
 	followed []api.Follow
+	authors  map[protocol.PubKey]bool // those of followed; replaced whole, never changed
+	topics   map[string]bool          // the same
 }
 
 var _ api.Owner = (*owner)(nil)
@@ -57,6 +59,7 @@ func openOwner(dir string, nameOf func(context.Context, protocol.PubKey) string)
 		}
 		o.followed = f.Follows
 	}
+	o.index()
 	return o, nil
 }
 
@@ -119,6 +122,7 @@ func (o *owner) keep(key protocol.SecretKey, code string) error {
 		return err
 	}
 	o.code, o.key, o.pubkey = code, &key, pub
+	o.index()
 	return nil
 }
 
@@ -282,5 +286,34 @@ func (o *owner) SetFollow(_ context.Context, f api.Follow, on bool) (bool, error
 		return false, err
 	}
 	o.followed = next
+	o.index()
 	return true, nil
+}
+
+// index makes the sets that wants looks into. mu is held, or nobody else has o yet.
+func (o *owner) index() {
+	o.authors, o.topics = map[protocol.PubKey]bool{}, map[string]bool{}
+	if k, err := protocol.ParsePubKey(o.pubkey); err == nil {
+		o.authors[k] = true // what the user wrote elsewhere
+	}
+	for _, f := range o.followed {
+		if k, err := protocol.ParsePubKey(f.Author); err == nil {
+			o.authors[k] = true
+		} else if f.Topic != "" {
+			o.topics[f.Topic] = true
+		}
+	}
+}
+
+// interests returns whom and what the user follows. The caller must not change the sets.
+func (o *owner) interests() (authors map[protocol.PubKey]bool, topics map[string]bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.authors, o.topics
+}
+
+// wants reports whether e is by somebody or on something that the user follows.
+func (o *owner) wants(e protocol.Event) bool {
+	authors, topics := o.interests()
+	return authors[e.PubKey()] || slices.ContainsFunc(e.Topics(), func(t string) bool { return topics[t] })
 }

@@ -83,6 +83,62 @@ type Status struct {
 	API       string    `json:"api"`     // host:port of the local door
 	Websocket string    `json:"websocket"`
 	Started   time.Time `json:"started"`
+
+	Reach Reach       `json:"reach"`
+	Kept  Kept        `json:"kept"`
+	Posts []Post      `json:"posts"` // the user's last, the newest first
+	Feeds []FeedState `json:"feeds"` // what the user follows
+}
+
+// Reach says how far this node's line reaches, as far as it can know.
+type Reach struct {
+	Local     int            `json:"local"`     // peers on this machine or local networks
+	Elsewhere int            `json:"elsewhere"` // the others
+	Carriers  map[string]int `json:"carriers"`  // peers by what carries the connection: "quic", "tcp"
+	Links     int            `json:"links"`     // peers with whom history is exchanged
+	Island    int            `json:"island"`    // nodes that reach each other, this one included: an estimate, and others can lie
+	Outside   time.Time      `json:"outside"`   // when anything from outside the local networks was last heard, here or by a neighbour; zero: never
+	Compared  time.Time      `json:"compared"`  // when all that is here was last compared with a peer; zero: not since the start
+	Gaps      []Gap          `json:"gaps"`      // times of which something may be missing
+
+	ClockOffset int64 `json:"clock_offset"` // seconds by which the peers' clocks are ahead of this one's, in the middle
+	ClockPeers  int   `json:"clock_peers"`  // how many peers that is from
+}
+
+// Kinds of gaps.
+const (
+	GapAlone  = "alone"  // without any peer
+	GapIsland = "island" // with peers, but without word from outside
+)
+
+// Gap is a time in which this node was cut off. It ends when a peer who may know more has been compared with.
+type Gap struct {
+	Kind string    `json:"kind"`
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+// Kept says what is kept and what went.
+type Kept struct {
+	Logical      uint64    `json:"logical"`        // bytes before compression, which the cap bounds
+	Cap          uint64    `json:"cap"`            // 0: none
+	KeepForHours int64     `json:"keep_for_hours"` // strangers' events; 0: for ever
+	Horizon      time.Time `json:"horizon"`        // strangers' events before it are gone; zero: none ever went
+	Evicted      uint64    `json:"evicted"`        // events, ever
+}
+
+// Post is one of the user's own events.
+type Post struct {
+	ID        string `json:"id"`
+	CreatedAt int64  `json:"created_at"`
+	HeldBy    int    `json:"held_by"` // distinct other nodes known to hold it, since this start: at least so many do
+}
+
+// FeedState says how new what is here of a followed feed is.
+type FeedState struct {
+	Follow
+	Newest   time.Time `json:"newest"`   // the newest note; zero: none
+	Compared time.Time `json:"compared"` // when it was last compared with a peer; zero: not since the start
 }
 
 // Peer is a connected node.
@@ -92,7 +148,9 @@ type Peer struct {
 	Direction string    `json:"direction"` // "in" or "out"
 	Source    string    `json:"source"`    // what found it, "" when it came by itself
 	Since     time.Time `json:"since"`
-	Mesh      bool      `json:"mesh"` // it has a link in the mesh
+	Mesh      bool      `json:"mesh"`    // it has a link in the mesh
+	Local     bool      `json:"local"`   // on this machine or a local network
+	Carrier   string    `json:"carrier"` // "quic" or "tcp"
 }
 
 // Topic is how active a topic was.

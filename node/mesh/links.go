@@ -30,6 +30,7 @@ type links struct {
 	shards  map[string]int
 	grafted func()
 	gone    func(peer.ID)
+	holds   func(messageID string, by peer.ID)
 
 	mu   sync.Mutex // guards mesh
 	mesh [ours.Shards]map[peer.ID]struct{}
@@ -37,8 +38,8 @@ type links struct {
 
 var _ pubsub.RawTracer = (*links)(nil)
 
-func newLinks(shards map[string]int, grafted func(), gone func(peer.ID)) *links {
-	l := &links{shards: shards, grafted: grafted, gone: gone}
+func newLinks(shards map[string]int, cfg Config, gone func(peer.ID)) *links {
+	l := &links{shards: shards, grafted: cfg.Grafted, holds: cfg.Holds, gone: gone}
 	for i := range l.mesh {
 		l.mesh[i] = map[peer.ID]struct{}{}
 	}
@@ -105,9 +106,8 @@ func (l *links) RejectMessage(_ *pubsub.Message, reason string) {
 	}
 }
 
-func (l *links) DeliverMessage(*pubsub.Message)   { l.count.Delivered.Add(1) }
-func (l *links) DuplicateMessage(*pubsub.Message) { l.count.Duplicates.Add(1) }
-func (l *links) DropRPC(*pubsub.RPC, peer.ID)     { l.count.Dropped.Add(1) }
+func (l *links) DeliverMessage(*pubsub.Message) { l.count.Delivered.Add(1) }
+func (l *links) DropRPC(*pubsub.RPC, peer.ID)   { l.count.Dropped.Add(1) }
 func (l *links) SendRPC(rpc *pubsub.RPC, _ peer.ID) {
 	l.count.SentBytes.Add(uint64(proto.Size(&rpc.RPC)))
 }

@@ -40,6 +40,10 @@ type Config struct {
 
 	// Grafted, unless nil, is called when a mesh link comes up. It must not block.
 	Grafted func()
+
+	// Holds, unless nil, is called when a peer shows that it holds a message: it sent one that is known here, or offers
+	// one. It must be quick.
+	Holds func(messageID string, by peer.ID)
 }
 
 // DefaultConfig returns a home node's settings. The rate is ten times the load of June 2009 (61.6 messages/s) with
@@ -59,8 +63,9 @@ type Mesh struct {
 	links  *links
 	stop   func()
 
-	mu     sync.Mutex // guards budget
+	mu     sync.Mutex // guards the fields below
 	budget map[peer.ID]*rate.Limiter
+	bound  map[peer.ID]*time.Timer // nil once closed
 }
 
 // New joins all shards. The mesh lives until Close.
@@ -71,11 +76,11 @@ func New(h host.Host, cfg Config, accept Accept) (*Mesh, error) {
 	// The context of a pubsub is its lifetime, not one call's: Close ends it.
 	ctx, stop := context.WithCancel(context.Background())
 	m := &Mesh{self: h.ID(), cfg: cfg, accept: accept, stop: stop,
-		shards: map[string]int{}, budget: map[peer.ID]*rate.Limiter{}}
+		shards: map[string]int{}, budget: map[peer.ID]*rate.Limiter{}, bound: map[peer.ID]*time.Timer{}}
 	for i := range m.topics {
 		m.shards[TopicName(cfg.Network, i)] = i
 	}
-	m.links = newLinks(m.shards, cfg.Grafted, m.forget)
+	m.links = newLinks(m.shards, cfg, m.forget)
 	ps, err := pubsub.NewGossipSub(ctx, h, m.options()...)
 	if err != nil {
 		stop()
@@ -90,7 +95,10 @@ func New(h host.Host, cfg Config, accept Accept) (*Mesh, error) {
 }
 
 // Close leaves the mesh. Goroutines of the library end soon after the host is closed too.
-func (m *Mesh) Close() { m.stop() }
+func (m *Mesh) Close() {
+	m.unbindAll()
+	m.stop()
+}
 
 // CheckNetwork says whether name may name a network: 1 to 32 of a-z, 0-9 and "-".
 func CheckNetwork(name string) error {

@@ -43,6 +43,7 @@ func (m *Mesh) options() []pubsub.Option {
 		pubsub.WithValidateWorkers(4 * runtime.GOMAXPROCS(0)), // some wait for the store while others verify
 		pubsub.WithSeenMessagesTTL(seenTTL),
 		pubsub.WithRawTracer(m.links),
+		pubsub.WithAppSpecificRpcInspector(m.links.inspect),
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)), // its lines name peers; Count has what matters
 	}
 }
