@@ -39,8 +39,9 @@ type Config struct {
 	Log     *slog.Logger     // nil discards
 
 	// Of tests with simulated networks.
-	host     host.Host // instead of one with sockets
-	inMemory bool      // no files but the owner's
+	host      host.Host // instead of one with sockets
+	inMemory  bool      // no files but the owner's
+	unstamped bool      // a tenth of a second of a core for each post
 }
 
 // DefaultAPI is where Nostr clients look for a local relay.

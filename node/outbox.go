@@ -123,7 +123,7 @@ func (n *Node) flood(ctx context.Context, o *outbox) (left int, err error) {
 		if err := o.pace.Wait(ctx); err != nil {
 			break
 		}
-		if len(waiting)-i <= stampQueue {
+		if len(waiting)-i <= stampQueue && !n.cfg.unstamped {
 			e = n.stamp(ctx, e, stampTime)
 		}
 		n.receipts.flooded(e.ID(), n.mesh.MessageIDOf(e))
