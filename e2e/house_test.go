@@ -40,6 +40,8 @@ var confined = map[string][]string{
 	"github.com/gorilla/":                {"node/api", "e2e/load"},
 	"github.com/prometheus/":             {"node", "node/api"},
 	"github.com/nbd-wtf/":                {}, // in tests only: it is in maintenance mode
+	"github.com/klauspost/":              {"protocol"},
+	"github.com/makiuchi-d/":             {"cmd/openline"},
 	"google.golang.org/protobuf/":        {"protocol", "node/mesh"},
 	"google.golang.org/protobuf/reflect": {},
 }

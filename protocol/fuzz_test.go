@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"os"
 	"reflect"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/nbd-wtf/go-nostr"
@@ -166,4 +168,56 @@ func FuzzParseFilter(f *testing.F) {
 			t.Fatalf("%q becomes %q (%v)", raw, form, err)
 		}
 	})
+}
+
+// A bundle comes from anywhere. Checksums stop a fuzzer too, so each input is also taken for what a frame with a good
+// one holds: three bytes for the claims, then the payload.
+func FuzzReadBundle(f *testing.F) {
+	bundleSeeds(f)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		readsInPeace(t, raw)
+		if len(raw) < 4 {
+			return
+		}
+		h := frameHead{number: 1, events: uint32(raw[0]), raw: uint32(raw[1]) | uint32(raw[2])<<8, packed: uint32(len(raw) - 3)}
+		readsInPeace(t, sealFrame(BundleHeader{Network: "fuzz", To: MaxBundleTime}.append(nil), h, raw[3:]))
+	})
+}
+
+// readsInPeace demands that reading ends, stays within the limits, and gives the same when the bytes come one by one.
+func readsInPeace(t *testing.T, raw []byte) {
+	t.Helper()
+	b, err := NewBundleReader(bytes.NewReader(raw))
+	if err != nil {
+		return
+	}
+	frames, err := allFrames(b)
+	if err != io.EOF {
+		t.Fatalf("reading from memory fails: %v", err)
+	}
+	slow, err := NewBundleReader(iotest.OneByteReader(bytes.NewReader(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := allFrames(slow)
+	if err != io.EOF || !reflect.DeepEqual(again, frames) || !reflect.DeepEqual(slow.Damage(), b.Damage()) {
+		t.Fatalf("byte by byte it reads %d frames, at once %d; %+v and %+v", len(again), len(frames), slow.Damage(), b.Damage())
+	}
+	if len(b.Damage()) > maxDamage || b.offset != int64(len(raw)) {
+		t.Fatalf("%d damages, ended at byte %d of %d", len(b.Damage()), b.offset, len(raw))
+	}
+	for _, frame := range frames {
+		size := 0
+		for _, envelope := range frame.Envelopes {
+			size += len(envelope)
+		}
+		if frame.Number < 1 || frame.Events != len(frame.Envelopes) || size > maxFrameRaw || frame.First > frame.Last {
+			t.Fatalf("frame %d: %d events, %d envelopes with %d bytes", frame.Number, frame.Events, len(frame.Envelopes), size)
+		}
+	}
+	for _, d := range b.Damage() {
+		if d.Text == "" || d.Offset < 0 || d.Length < 0 || d.Offset+d.Length > int64(len(raw)) || d.Events < -1 {
+			t.Fatalf("damage %+v", d)
+		}
+	}
 }

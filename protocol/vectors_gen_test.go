@@ -46,6 +46,7 @@ func TestVectorsAreReproducible(t *testing.T) {
 	g.write("work.json", workCases(t))
 	g.write("shards.json", shardVectors())
 	g.write("filters.json", filterCases(t))
+	g.write("bundles.json", bundleCases())
 }
 
 type generator struct {
