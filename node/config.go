@@ -113,7 +113,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("keep: %v is less than an hour", c.KeepFor)
 	}
 	if c.MaxBytes != 0 && c.MaxBytes < 1<<20 {
-		return fmt.Errorf("max-size: %d bytes are less than a megabyte", c.MaxBytes)
+		return fmt.Errorf("keep-size: %d bytes are less than a megabyte", c.MaxBytes)
 	}
 	if c.Budget < 0 || c.Budget > 0 && c.Budget < 256 {
 		return fmt.Errorf("budget: %d bytes a second are less than 256", c.Budget)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"openline/node/api"
 	"openline/node/history"
 	"openline/protocol"
 )
@@ -150,12 +151,15 @@ const checkEvery = 3 * time.Second
 
 // Held returns how many other nodes are known to hold an own event, once they are at least want or ctx ends; then its
 // error comes with the number. api.ErrUnknown: it is none of this node's.
-func (n *Node) held(ctx context.Context, id protocol.ID, want int) (int, error) {
+func (n *Node) Held(ctx context.Context, id protocol.ID, want int) (int, error) {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for {
 		k, changed, ok := n.receipts.held(id)
-		if !ok || k >= want {
+		if !ok {
+			return 0, api.ErrUnknown
+		}
+		if k >= want {
 			return k, nil
 		}
 		select {

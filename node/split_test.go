@@ -48,7 +48,7 @@ func inWorld(t *testing.T, nodes int, f func(w *world)) {
 		ctx, cancel := context.WithCancel(context.Background())
 		w := &world{T: t, rng: rand.New(rand.NewSource(seed)), net: mocknet.New(), ctx: ctx}
 		w.net.SetLinkDefaults(mocknet.LinkOptions{Latency: 50 * time.Millisecond})
-		for range 50 {
+		for range 400 { // so many that nobody comes to the quota
 			k, err := protocol.NewSecretKey(w.rng)
 			if err != nil {
 				t.Fatal(err)

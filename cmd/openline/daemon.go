@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"openline/node"
@@ -41,6 +43,7 @@ post with. Its address becomes known to everybody who asks: do not run one where
 
 func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
 	var verbose bool
+	size, budget := humanize.IBytes(cfg.MaxBytes), ""
 	f := cmd.Flags()
 	f.StringVar(&cfg.Network, "network", cfg.Network, "`NAME` of the network; nodes of others are not heard")
 	f.StringArrayVar(&cfg.Listen, "listen", cfg.Listen, "`MULTIADDR` on which nodes may connect; repeatable")
@@ -48,9 +51,15 @@ func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
 	f.BoolVar(&cfg.LAN, "lan", cfg.LAN, "find neighbours on the local network by multicast, which tells them that you run this")
 	f.StringArrayVar(&cfg.AllowOrigins, "allow-origin", nil, "`ORIGIN` of a web page that may use the local door, such as https://example.org; repeatable")
 	f.StringArrayVar(&cfg.AllowHosts, "allow-host", nil, "`NAME` under which the local door may be addressed besides localhost; repeatable")
+	f.DurationVar(&cfg.KeepFor, "keep", cfg.KeepFor, "how long strangers' notes stay, such as 720h; yours and what you follow stay; 0: for ever")
+	f.StringVar(&size, "keep-size", size, "`SIZE` of all notes (before compression) beyond which the oldest of strangers go; 0: any")
+	f.StringVar(&budget, "budget", budget, "`SIZE` a second that catching up with peers may take, such as 4kB; with under 16kB what you follow comes first (default: as much as goes through)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more on stderr")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg.Dir, cfg.Version = p.data, version()
+		if err := sizes(&cfg, size, budget); err != nil {
+			return err
+		}
 		if p.api != "" {
 			cfg.API = p.api
 		}
@@ -65,6 +74,23 @@ func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
 		return p.runNode(cmd.Context(), cfg)
 	}
 	return cmd
+}
+
+// sizes reads the sizes that people write with units.
+func sizes(cfg *node.Config, size, budget string) error {
+	var err error
+	if cfg.MaxBytes, err = humanize.ParseBytes(size); err != nil {
+		return usagef("for example --keep-size 2GB", "keep-size: %q is no size", size)
+	}
+	if budget == "" {
+		return nil
+	}
+	n, err := humanize.ParseBytes(budget)
+	if err != nil || n > math.MaxInt32 {
+		return usagef("for example --budget 4kB", "budget: %q is no size", budget)
+	}
+	cfg.Budget = int(n)
+	return nil
 }
 
 func (p *program) runNode(ctx context.Context, cfg node.Config) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ func (p *program) feedCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "feed",
 		Short: "Show notes: what you follow, or of one topic or author; --watch goes on with new ones",
-		Long: `Prints notes, the newest last. Without --topic, --author or --all it shows what you follow, or everything while you
+		Long: `Prints notes, the newest last, and between them where some may be missing because this node was cut off. Without --topic, --author or --all it shows what you follow, or everything while you
 follow nothing. With --json every line is one Nostr event.`,
 		Example: `  openline feed --watch
   openline feed --topic tehran --since 24h
@@ -26,7 +27,17 @@ follow nothing. With --json every line is one Nostr event.`,
 			if since > 0 {
 				q.Since = time.Now().Add(-since)
 			}
-			return p.client().Feed(cmd.Context(), q, p.printNote)
+			marks := p.marks(cmd.Context())
+			err := p.client().Feed(cmd.Context(), q, func(i api.FeedItem) error {
+				if err := marks.upTo(time.Unix(i.Event.CreatedAt(), 0)); err != nil {
+					return err
+				}
+				return p.printNote(i)
+			})
+			if err != nil {
+				return err
+			}
+			return marks.rest()
 		},
 	}
 	f := cmd.Flags()
@@ -37,6 +48,22 @@ follow nothing. With --json every line is one Nostr event.`,
 	f.BoolVarP(&q.Watch, "watch", "w", false, "go on with new notes as they come, until interrupted")
 	f.BoolVar(&q.All, "all", false, "everybody's notes")
 	return cmd
+}
+
+// marks returns the gaps of the node. Without them a feed is still a feed.
+func (p *program) marks(ctx context.Context) *gapMarks {
+	m := &gapMarks{print: func(g api.Gap) error {
+		out := p.out
+		if p.json {
+			out = p.err // every line on stdout is an event
+		}
+		_, err := fmt.Fprintf(out, "-- %s\n", gapInWords(g))
+		return err
+	}}
+	if s, err := p.client().Status(ctx); err == nil {
+		m.gaps = s.Reach.Gaps
+	}
+	return m
 }
 
 // printNote prints one note for a person, or as one line of JSON.

@@ -9,8 +9,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
-
-	"openline/node/api"
 )
 
 // printJSON prints v as one line.
@@ -41,34 +39,6 @@ func (p *program) statusCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&address, "address", false, "print one address alone, for another node's --peer")
 	return cmd
-}
-
-// printStatus says it in words.
-func (p *program) printStatus(s api.Status) error {
-	linked := 0
-	for _, peer := range s.PeerList {
-		if peer.Mesh {
-			linked++
-		}
-	}
-	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "running\t%s, network %s, for %s\n", s.Role, s.Network, time.Since(s.Started).Round(time.Second))
-	if s.Peers == 0 {
-		fmt.Fprintf(w, "peers\tnone: what you post is kept here and travels as soon as there is one\n")
-	} else {
-		fmt.Fprintf(w, "peers\t%d, %d of them linked in the mesh\n", s.Peers, linked)
-	}
-	fmt.Fprintf(w, "events\t%s, %s on disk\n", humanize.Comma(int64(s.Events)), humanize.IBytes(uint64(s.Bytes)))
-	fmt.Fprintf(w, "waiting\t%d of your events went to no peer yet\n", s.Waiting)
-	fmt.Fprintf(w, "local door\t%s\n", s.Websocket)
-	for i, a := range s.Addresses {
-		label := ""
-		if i == 0 {
-			label = "addresses"
-		}
-		fmt.Fprintf(w, "%s\t%s\n", label, a)
-	}
-	return w.Flush()
 }
 
 func (p *program) peersCmd() *cobra.Command {

@@ -34,8 +34,8 @@ func NewClient(address, token string) *Client {
 
 // do makes one call and hands the answer to read. ok statuses are 200 and 201.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body any, read func(*http.Response) error) error {
-	var payload io.Reader
-	if body != nil {
+	payload, raw := body.(io.Reader)
+	if body != nil && !raw {
 		b, err := json.Marshal(body)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", method, path, err)

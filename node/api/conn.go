@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"openline/protocol"
+	"openline/protocol/reconcile"
 )
 
 const (
@@ -33,6 +34,8 @@ type conn struct {
 	slots  chan struct{} // one for each event under way
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
+
+	sets map[string]reconcile.Set // of NIP-77; the reading goroutine's own
 
 	mu   sync.Mutex // guards subs
 	subs map[string]*subscription
@@ -61,7 +64,7 @@ func (s *Server) websocket(w http.ResponseWriter, r *http.Request) {
 	}
 	defer ws.Close()
 	l := s.cfg.Limits
-	c := &conn{Server: s, ws: ws, out: make(chan []byte, outQueue), subs: map[string]*subscription{},
+	c := &conn{Server: s, ws: ws, out: make(chan []byte, outQueue), subs: map[string]*subscription{}, sets: map[string]reconcile.Set{},
 		rate: rate.NewLimiter(rate.Limit(l.MessagesPerSecond), l.MessagesBurst), slots: make(chan struct{}, l.InFlight)}
 	c.serve(r.Context())
 }
@@ -109,6 +112,8 @@ func (c *conn) handle(ctx context.Context, raw []byte) {
 		c.request(ctx, m)
 	case "CLOSE":
 		c.end(m.sub)
+	default:
+		c.negentropy(ctx, m)
 	}
 }
 

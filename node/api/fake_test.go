@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"openline/protocol"
+	"openline/protocol/reconcile"
 )
 
 // fake is a node in memory.
@@ -156,6 +159,54 @@ func (f *fake) Topics(context.Context, time.Time, int) ([]Topic, error) {
 	return []Topic{{Topic: "tehran", Events: 2, Authors: 1, Newest: time.Now()}}, nil
 }
 
+func (f *fake) Items(_ context.Context, filter protocol.Filter, most int) (reconcile.Set, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var items []reconcile.Item
+	for _, e := range f.events {
+		if filter.Matches(e) {
+			items = append(items, reconcile.Item{Time: e.CreatedAt(), ID: reconcile.ID(e.ID())})
+		}
+	}
+	if len(items) > most {
+		return nil, ErrTooMany
+	}
+	slices.SortFunc(items, reconcile.Item.Compare)
+	return reconcile.NewVector(items)
+}
+
+func (f *fake) Import(ctx context.Context, envelope []byte) error {
+	e, err := protocol.ParseEnvelope(envelope, protocol.Check{Scope: protocol.Late, Now: time.Now()})
+	if err == nil {
+		_, err = f.Publish(ctx, e.AppendJSON(nil))
+	}
+	return err
+}
+
+func (f *fake) Export(_ context.Context, filters []protocol.Filter, emit func(protocol.Event) bool) error {
+	f.mu.Lock()
+	events := slices.Clone(f.events)
+	f.mu.Unlock()
+	slices.SortFunc(events, func(a, b protocol.Event) int {
+		return cmp.Or(cmp.Compare(a.CreatedAt(), b.CreatedAt()), strings.Compare(a.ID().String(), b.ID().String()))
+	})
+	for _, e := range events {
+		if slices.ContainsFunc(filters, func(f protocol.Filter) bool { return f.Matches(e) }) && !emit(e) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (f *fake) Held(ctx context.Context, id protocol.ID, want int) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.ContainsFunc(f.events, func(e protocol.Event) bool { return e.ID() == id }) {
+		return 0, ErrUnknown
+	}
+	return min(want, 2), nil
+}
+
 func (f *fake) Key() (Key, error) { return f.key, nil }
 
 func (f *fake) SetKey(_ context.Context, c KeyChange) (Key, error) {
@@ -205,7 +256,7 @@ const testToken = "secret-token"
 func serve(t testing.TB, f *fake, change func(*Config)) *door {
 	t.Helper()
 	d := &door{t: t, log: &bytes.Buffer{}}
-	cfg := Config{Backend: f, Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
+	cfg := Config{Backend: f, Archive: f, Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(d.log, nil)), Now: time.Now, Version: "test"}
 	if change != nil {
 		change(&cfg)

@@ -36,6 +36,9 @@ func (s *Server) routes() []route {
 		{"GET", "/feed", s.feed},
 		{"POST", "/posts", s.post},
 		{"POST", "/events", s.publish},
+		{"GET", "/events/{id}/holders", s.holders},
+		{"GET", "/bundle", s.exportBundle},
+		{"POST", "/bundle", s.importBundle},
 		{"GET", "/follows", s.owned(s.follows)},
 		{"POST", "/follows", s.owned(s.follow)},
 		{"DELETE", "/follows", s.owned(s.unfollow)},
@@ -66,7 +69,11 @@ type problem struct {
 // answer turns a handler's error into a JSON answer. What no rule foresees is logged and not shown.
 func (s *Server) answer(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, s.cfg.Limits.MessageBytes)
+		most := s.cfg.Limits.MessageBytes
+		if r.URL.Path == prefix+"/bundle" {
+			most = s.cfg.Limits.BundleBytes // which is read frame by frame
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, most)
 		if err := handle(w, r); err != nil && r.Context().Err() == nil {
 			f := asFailure(err)
 			if f.status == http.StatusInternalServerError {

@@ -44,6 +44,13 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		return string(b), err
 	})
 	signed := string(f.note("signed").AppendJSON(nil))
+	openapi3filter.RegisterBodyDecoder("application/vnd.openline.bundle", func(body io.Reader, _ http.Header, _ *openapi3.SchemaRef, _ openapi3filter.EncodingFn) (any, error) {
+		b, err := io.ReadAll(body)
+		return string(b), err
+	})
+	bundle := bundleOf(t, "main", f.note("carried"))
+	foreign := bundleOf(t, "other", f.note("of others"))
+	id := f.note("signed").ID().String()
 	called := map[string]bool{}
 	for _, x := range []struct {
 		method, path, body string
@@ -57,6 +64,10 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		{"POST", "/events", signed, 201}, {"POST", "/events", signed, 409}, {"POST", "/events", `{}`, 400},
 		{"GET", "/feed?all=true", "", 200}, {"GET", "/feed?topic=x&author=" + f.key.Npub + "&since=1&until=9999999999&limit=3", "", 200},
 		{"GET", "/feed?watch=perhaps", "", 400}, {"GET", "/feed?limit=5001", "", 400}, {"GET", "/feed?author=nobody", "", 400}, {"GET", "/feed?topic=a%20b", "", 400},
+		{"GET", "/events/" + id + "/holders?want=2&wait=1", "", 200}, {"GET", "/events/" + id[1:] + "0/holders", "", 404},
+		{"GET", "/events/xyz/holders", "", 400}, {"GET", "/events/" + id + "/holders?want=-1", "", 400},
+		{"GET", "/bundle?topic=x&since=5&max=100000", "", 200}, {"GET", "/bundle?max=0", "", 400},
+		{"POST", "/bundle", bundle, 200}, {"POST", "/bundle", foreign, 409}, {"POST", "/bundle", "no bundle", 400},
 		{"GET", "/follows", "", 200}, {"POST", "/follows", `{"who":"#x"}`, 201}, {"POST", "/follows", `{"who":"#x"}`, 200},
 		{"POST", "/follows", `{"who":"npub1x"}`, 400}, {"DELETE", "/follows?who=%23x", "", 200}, {"DELETE", "/follows?who=%23x", "", 404},
 		{"GET", "/key", "", 200}, {"POST", "/key", `{"action":"protect","passphrase":"x"}`, 200}, {"POST", "/key", `{"action":"new"}`, 409},
@@ -69,6 +80,9 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		}
 		r.Header.Set("Authorization", "Bearer "+testToken)
 		r.Header.Set("Content-Type", "application/json")
+		if x.path == "/bundle" {
+			r.Header.Set("Content-Type", "application/vnd.openline.bundle")
+		}
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
 			t.Fatal(err)
@@ -97,6 +111,19 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		}
 	}
 	checkAllDescribed(t, doc, called)
+}
+
+func bundleOf(t *testing.T, network string, events ...protocol.Event) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := protocol.NewBundleWriter(&b, protocol.BundleHeader{Network: network, To: protocol.MaxBundleTime})
+	for _, e := range events {
+		err = errors.Join(err, w.Add(e))
+	}
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func checkAllDescribed(t *testing.T, doc *openapi3.T, called map[string]bool) {

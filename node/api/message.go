@@ -17,6 +17,7 @@ type message struct {
 	event   json.RawMessage // of EVENT; not looked at yet
 	sub     string          // of REQ and CLOSE
 	filters []json.RawMessage
+	payload string // of NIP-77: hex
 }
 
 // maxSubscriptionID is NIP-01's bound in characters.
@@ -39,18 +40,25 @@ func parseMessage(raw []byte) (message, error) {
 		}
 		m.event = parts[1]
 		return m, nil
+	case "NEG-OPEN", "NEG-MSG", "NEG-CLOSE":
+		return parseNegentropy(m, parts)
 	case "REQ", "CLOSE":
 		if len(parts) < 2 || json.Unmarshal(parts[1], &m.sub) != nil {
 			return message{}, fmt.Errorf(`usage: ["%s", subscription id, …]`, m.verb)
 		}
-		n := utf8.RuneCountInString(m.sub)
-		if n < 1 || n > maxSubscriptionID || strings.ContainsRune(m.sub, utf8.RuneError) { // which stands for what is no text
-			return message{}, fmt.Errorf("a subscription id has 1 to %d characters", maxSubscriptionID)
-		}
 		m.filters = parts[2:]
-		return m, nil
+		return m, checkSubscription(m.sub)
 	}
-	return message{}, fmt.Errorf(`%.20q is not understood here; this relay knows "EVENT", "REQ" and "CLOSE"`, m.verb)
+	return message{}, fmt.Errorf(`%.20q is not understood here; this relay knows "EVENT", "REQ", "CLOSE" and those of NIP-77`, m.verb)
+}
+
+// checkSubscription refuses ids that cannot be repeated to the client as they came.
+func checkSubscription(id string) error {
+	n := utf8.RuneCountInString(id)
+	if n < 1 || n > maxSubscriptionID || strings.ContainsRune(id, utf8.RuneError) { // which stands for what is no text
+		return fmt.Errorf("a subscription id has 1 to %d characters", maxSubscriptionID)
+	}
+	return nil
 }
 
 // parseFilters reads the filters of a REQ. The error is the reason of a CLOSED.

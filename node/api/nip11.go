@@ -57,7 +57,7 @@ func (s *Server) describe(w http.ResponseWriter) {
 	writeJSON(w, http.StatusOK, information{
 		Name:          "openline",
 		Description:   "Notes of at most 140 characters, flooded over a peer-to-peer mesh. Kinds other than 0, 1, 5, 6 and 7 stay on this node.",
-		SupportedNIPs: []int{1, 9, 11, 13, 40, 70},
+		SupportedNIPs: []int{1, 9, 11, 13, 40, 70, 77},
 		Software:      "openline",
 		Version:       s.cfg.Version,
 		Limitation: limitation{

@@ -255,7 +255,7 @@ func TestInformationDocumentIsTrue(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
 		t.Fatal(err)
 	}
-	if doc.Limitation["max_content_length"] != 140.0 || doc.Limitation["max_message_length"] != float64(128<<10) || len(doc.SupportedNIPs) != 6 {
+	if doc.Limitation["max_content_length"] != 140.0 || doc.Limitation["max_message_length"] != float64(128<<10) || len(doc.SupportedNIPs) != 7 {
 		t.Errorf("the document says %v", doc)
 	}
 }

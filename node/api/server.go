@@ -24,6 +24,7 @@ import (
 // Config says whom the door serves and how much of it.
 type Config struct {
 	Backend Backend
+	Archive Archive
 	Owner   Owner  // nil on a relay
 	Token   string // what callers of /api/v1 must show
 
@@ -51,6 +52,8 @@ type Limits struct {
 	MessagesBurst         int
 	InFlight              int           // events of one connection that wait for their OK; when full, reading pauses
 	StoredPerFilter       int           // events before EOSE
+	Reconciled            int           // events of one NIP-77 reconciliation, 42 bytes of memory each
+	BundleBytes           int64         // of a bundle that is imported in one call
 	ReadTimeout           time.Duration // for the rest of a request; feeds and websockets last longer
 	WriteTimeout          time.Duration // after which a client that does not read is cut off
 }
@@ -58,20 +61,21 @@ type Limits struct {
 // DefaultLimits are for a daemon, whose clients are its owner's.
 func DefaultLimits() Limits {
 	return Limits{Connections: 128, ConnectionsPerAddress: 128, Subscriptions: 64, Filters: 16, MessageBytes: 128 << 10,
-		MessagesPerSecond: 20_000, MessagesBurst: 40_000, InFlight: 64, StoredPerFilter: 5000, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Second}
+		MessagesPerSecond: 20_000, MessagesBurst: 40_000, InFlight: 64, StoredPerFilter: 5000,
+		Reconciled: 1_000_000, BundleBytes: 4 << 30, ReadTimeout: time.Minute, WriteTimeout: 10 * time.Second}
 }
 
 // RelayLimits are for strangers.
 func RelayLimits() Limits {
 	l := DefaultLimits()
 	l.Connections, l.ConnectionsPerAddress, l.Subscriptions, l.Filters = 1000, 16, 32, 10
-	l.MessagesPerSecond, l.MessagesBurst, l.InFlight, l.StoredPerFilter = 10, 100, 16, 1000
+	l.MessagesPerSecond, l.MessagesBurst, l.InFlight, l.StoredPerFilter, l.Reconciled = 10, 100, 16, 1000, 100_000
 	return l
 }
 
 func (l Limits) validate() error {
 	for _, n := range []int{l.Connections, l.ConnectionsPerAddress, l.Subscriptions, l.Filters, int(l.MessageBytes),
-		int(l.MessagesPerSecond), l.MessagesBurst, l.InFlight, l.StoredPerFilter, int(l.ReadTimeout), int(l.WriteTimeout)} {
+		int(l.MessagesPerSecond), l.MessagesBurst, l.InFlight, l.StoredPerFilter, l.Reconciled, int(l.BundleBytes), int(l.ReadTimeout), int(l.WriteTimeout)} {
 		if n <= 0 {
 			return errors.New("api: every limit must be positive")
 		}
@@ -96,8 +100,8 @@ type Server struct {
 // NewServer checks cfg and registers the metrics.
 func NewServer(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Backend == nil || cfg.Registry == nil || cfg.Log == nil || cfg.Now == nil:
-		return nil, errors.New("api: Backend, Registry, Log and Now are needed")
+	case cfg.Backend == nil || cfg.Archive == nil || cfg.Registry == nil || cfg.Log == nil || cfg.Now == nil:
+		return nil, errors.New("api: Backend, Archive, Registry, Log and Now are needed")
 	case cfg.Token == "":
 		return nil, errors.New("api: without a token anybody could use the HTTP API")
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"openline/protocol"
+	"openline/protocol/reconcile"
 )
 
 // Backend is the node behind the door.
@@ -28,6 +29,22 @@ type Backend interface {
 	Topics(ctx context.Context, since time.Time, n int) ([]Topic, error)
 }
 
+// Archive is what the node keeps, as a whole.
+type Archive interface {
+	// Items returns ids and times of what matches f, for reconciliation; ErrTooMany when they are more than most.
+	Items(ctx context.Context, f protocol.Filter, most int) (reconcile.Set, error)
+
+	// Import takes one envelope out of a bundle. The error is a *protocol.Rejection or the node's trouble.
+	Import(ctx context.Context, envelope []byte) error
+
+	// Export calls emit with what travels and matches one of the filters, the oldest first, until it returns false.
+	Export(ctx context.Context, filters []protocol.Filter, emit func(protocol.Event) bool) error
+
+	// Held waits until at least want other nodes are known to hold an event of this node's clients, and returns how many
+	// do, also when ctx ends. ErrUnknown: it is not watched.
+	Held(ctx context.Context, id protocol.ID, want int) (int, error)
+}
+
 // Owner is what belongs to the node's user. A relay has none.
 type Owner interface {
 	Key() (Key, error)
@@ -40,6 +57,12 @@ type Owner interface {
 var (
 	// ErrLagged is Follow's error for a caller that reads too slowly.
 	ErrLagged = errors.New("the follower reads too slowly")
+
+	// ErrTooMany is Items' error.
+	ErrTooMany = errors.New("too many events match")
+
+	// ErrUnknown is Held's error.
+	ErrUnknown = errors.New("that is no event which was posted here lately")
 
 	// ErrNoDaemon is the Client's error when nothing answers at its address.
 	ErrNoDaemon = errors.New("no daemon is running here")
