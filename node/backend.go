@@ -62,7 +62,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	if s.API != "" {
 		s.Websocket = "ws://" + s.API
 	}
-	s.Kept = api.Kept{Logical: stats.Logical, Cap: n.cfg.MaxBytes, KeepForHours: int64(n.cfg.KeepFor / time.Hour), Evicted: stats.Evicted}
+	s.Kept = api.Kept{Logical: stats.Logical, Cap: n.cfg.MaxBytes, KeepForHours: int64(n.cfg.KeepFor / time.Hour), Evicted: stats.Evicted, Full: stats.Full, ReadOnly: stats.ReadOnly}
 	if stats.Horizon > 0 {
 		s.Kept.Horizon = time.Unix(stats.Horizon, 0).UTC()
 	}
@@ -106,7 +106,7 @@ func (n *Node) peerList() []api.Peer {
 		seen[id] = true
 		p := api.Peer{ID: id.String(), Address: c.RemoteMultiaddr().String(), Direction: "out",
 			Source: n.finder.Source(id), Since: c.Stat().Opened.UTC(), Mesh: linked[id],
-			Local: isLocal(c.RemoteMultiaddr()), Carrier: carrierOf(c.RemoteMultiaddr())}
+			Local: n.isLocal(c.RemoteMultiaddr()), Carrier: carrierOf(c.RemoteMultiaddr())}
 		if c.Stat().Direction == network.DirInbound {
 			p.Direction = "in"
 		}

@@ -203,7 +203,7 @@ func (n *Node) contactSaved(err error, failed *bool) error {
 func (n *Node) lookForContact() {
 	conns := n.host.Network().Conns()
 	for _, c := range conns {
-		if !isLocal(c.RemoteMultiaddr()) {
+		if !n.isLocal(c.RemoteMultiaddr()) {
 			n.history.HeardOutside(time.Now())
 			break
 		}
@@ -213,8 +213,20 @@ func (n *Node) lookForContact() {
 
 // isLocal reports whether an address is of this machine or of a local network. Addresses behind a carrier-grade NAT are
 // not: whoever is there reached this node over a provider.
-func isLocal(a ma.Multiaddr) bool {
-	return manet.IsIPLoopback(a) || manet.IsIP6LinkLocal(a) || manet.IsPrivateAddr(a) && !isCarrierNAT(a)
+func (n *Node) isLocal(a ma.Multiaddr) bool {
+	if manet.IsIPLoopback(a) || manet.IsIP6LinkLocal(a) || manet.IsPrivateAddr(a) && !isCarrierNAT(a) {
+		return true
+	}
+	return sameMachine(a, n.host.Addrs())
+}
+
+// sameMachine reports whether a has the IP of one of the addresses.
+func sameMachine(a ma.Multiaddr, own []ma.Multiaddr) bool {
+	ip, err := manet.ToIP(a)
+	return err == nil && slices.ContainsFunc(own, func(o ma.Multiaddr) bool {
+		other, err := manet.ToIP(o)
+		return err == nil && other.Equal(ip)
+	})
 }
 
 func isCarrierNAT(a ma.Multiaddr) bool {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -36,7 +37,18 @@ func (n *Node) accept(ctx context.Context, raw []byte, d door) (protocol.Event, 
 		return e, store.Stored{}, n.store.Pass(ctx, e)
 	}
 	stored, err := n.store.Put(ctx, e, d.origin)
-	return e, stored, err
+	return e, stored, diskHint(err)
+}
+
+// diskHint says how to go on when the store takes nothing.
+func diskHint(err error) error {
+	switch {
+	case errors.Is(err, store.ErrFull):
+		return &api.Hint{Err: err, Hint: "free some space: notes are taken again by themselves then; what is here can be read meanwhile"}
+	case errors.Is(err, store.ErrReadOnly):
+		return &api.Hint{Err: err, Hint: "what is here can be read; to post, make the directory writable or start with another --data, and start the daemon again"}
+	}
+	return err
 }
 
 // admit refuses what is known and, when strangers send more than this node can verify, what has the least work.

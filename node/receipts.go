@@ -146,13 +146,17 @@ func (n *Node) trackStored() error {
 	return err
 }
 
-// checkEvery is how often peers are compared with while somebody waits for receipts.
-const checkEvery = 3 * time.Second
+// checkEvery is how often peers are compared with while somebody waits for receipts, beginning when the flood of a post
+// has had time to arrive.
+const (
+	firstCheck = 300 * time.Millisecond
+	checkEvery = 3 * time.Second
+)
 
-// Held returns how many other nodes are known to hold an own event, once they are at least want or ctx ends; then its
-// error comes with the number. api.ErrUnknown: it is none of this node's.
+// Held returns how many other nodes are known to hold an own event, once they are at least want; when ctx ends before
+// that its error comes with the number.
 func (n *Node) Held(ctx context.Context, id protocol.ID, want int) (int, error) {
-	tick := time.NewTicker(checkEvery)
+	tick := time.NewTimer(firstCheck)
 	defer tick.Stop()
 	for {
 		k, changed, ok := n.receipts.held(id)
@@ -168,6 +172,7 @@ func (n *Node) Held(ctx context.Context, id protocol.ID, want int) (int, error) 
 		case <-changed:
 		case <-tick.C:
 			n.history.Check(want)
+			tick.Reset(checkEvery)
 		}
 	}
 }

@@ -77,10 +77,10 @@ func (p *program) awaitHolders(ctx context.Context, id string, want int, timeout
 		case err != nil:
 			return 0, err
 		case h.HeldBy >= want:
-			fmt.Fprintf(p.err, "held by at least %d other nodes\n", h.HeldBy)
+			fmt.Fprintln(p.err, heldInWords(h.HeldBy))
 			return h.HeldBy, nil
 		case !time.Now().Before(end):
-			return h.HeldBy, &api.Hint{Err: fmt.Errorf("only %d other nodes are known to hold the note after %v", h.HeldBy, timeout),
+			return h.HeldBy, &api.Hint{Err: fmt.Errorf("after %v the note is known to be held by %d other nodes, not %d", timeout, h.HeldBy, want),
 				Hint: "it is safe here and travels on; openline status shows how many hold it"}
 		}
 	}

@@ -32,6 +32,12 @@ func (p *program) printStatus(s api.Status) error {
 			s.Reach.ClockPeers, time.Duration(o)*time.Second)
 	}
 	line("events", "%s, %s on disk%s", humanize.Comma(int64(s.Events)), humanize.IBytes(uint64(s.Bytes)), keptInWords(s.Kept))
+	if s.Kept.Full {
+		line("disk", "full: nothing new is taken until there is space; free some, and it goes on by itself")
+	}
+	if s.Kept.ReadOnly {
+		line("disk", "the data directory cannot be written to: what is here can be read, nothing new is taken")
+	}
 	line("waiting", "%d of your events went to no peer yet", s.Waiting)
 	for i, post := range s.Posts {
 		line(first(i, "your posts"), "%s… %s: %s", post.ID[:12], humanize.Time(time.Unix(post.CreatedAt, 0)), heldInWords(post.HeldBy))
@@ -148,7 +154,7 @@ func newestInWords(f api.FeedState) string {
 	if f.Compared.IsZero() {
 		return newest + "; how far it is behind is not known: no peer was compared with since the start"
 	}
-	return newest + "; may be behind since " + clock(f.Compared)
+	return newest + "; complete as far as peers knew at " + clock(f.Compared)
 }
 
 // gapMarks prints where a feed may have holes, between the notes around them.

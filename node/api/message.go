@@ -124,6 +124,9 @@ func okReason(r Receipt, err error) (ok bool, reason string) {
 	case err == nil:
 		return true, r.Message
 	case !refused:
+		if h, ok := errors.AsType[*Hint](err); ok {
+			return false, "error: " + h.Error()
+		}
 		return false, "error: the event could not be kept; try again"
 	}
 	return rejection.Code == protocol.Duplicate, okPrefix(rejection.Code) + ": " + rejection.Reason

@@ -148,6 +148,8 @@ type Kept struct {
 	KeepForHours int64     `json:"keep_for_hours"` // strangers' events; 0: for ever
 	Horizon      time.Time `json:"horizon"`        // strangers' events before it are gone; zero: none ever went
 	Evicted      uint64    `json:"evicted"`        // events, ever
+	Full         bool      `json:"full"`           // the disk is: nothing new is taken until there is space
+	ReadOnly     bool      `json:"read_only"`      // the directory cannot be written to: nothing new is taken
 }
 
 // Post is one of the user's own events.

@@ -22,8 +22,8 @@ const (
 	engineFormat = pebble.FormatWALSyncChunks
 )
 
-// openEngine opens the database in dir and takes its lock.
-func openEngine(cfg Config, files vfs.FS) (*pebble.DB, error) {
+// openEngine opens the database in dir and takes its lock. A directory that cannot be written to is opened for reading.
+func openEngine(cfg Config, files vfs.FS) (*pebble.DB, *disk, error) {
 	dir, err := cfg.Dir, error(nil)
 	if cfg.InMemory {
 		err = files.MkdirAll(dir, 0o700)
@@ -31,33 +31,40 @@ func openEngine(cfg Config, files vfs.FS) (*pebble.DB, error) {
 		dir, err = makeDir(dir)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	lock, err := pebble.LockDirectory(dir, files)
+	d := newDisk(files, dir)
+	lock, err := pebble.LockDirectory(dir, d)
+	if unwritable(err) {
+		d.readOnly = true
+		lock, err = pebble.LockDirectory(dir, d)
+	}
 	if err != nil {
 		if _, ok := errors.AsType[*fs.PathError](err); ok {
-			return nil, err // the file could not even be made
+			return nil, nil, err // the file could not even be made
 		}
-		return nil, fmt.Errorf("%w (%v)", ErrLocked, err)
+		return nil, nil, fmt.Errorf("%w (%v)", ErrLocked, err)
 	}
 	// The engine holds the lock by a reference of its own until it is closed.
 	defer lock.Close()
 	if !cfg.InMemory {
 		if err := checkWhole(dir); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	db, err := pebble.Open(dir, engineOptions(cfg, files, lock))
+	opts := engineOptions(cfg, d, lock)
+	opts.ReadOnly = d.readOnly
+	db, err := pebble.Open(dir, opts)
 	if errors.Is(err, fs.ErrNotExist) { // a file that the manifest names
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
-		return nil, wrap(err)
+		return nil, nil, wrap(err)
 	}
-	if err := checkFormat(db); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err := checkFormat(db, d.readOnly); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
 	}
-	return db, nil
+	return db, d, nil
 }
 
 // makeDir makes the directory and returns its one true name, because the engine's lock does not see that two names
@@ -93,10 +100,13 @@ func syncDir(dir string) {
 }
 
 // checkFormat writes the format version into a new database and refuses one that this program does not know.
-func checkFormat(db *pebble.DB) error {
+func checkFormat(db *pebble.DB, readOnly bool) error {
 	version, err := lookup(db, metaKey(metaFormat))
 	if err != nil {
 		return err
+	}
+	if readOnly && (len(version) != 1 || version[0] != formatVersion) {
+		return fmt.Errorf("%w, and what is in it is not of this version", ErrReadOnly)
 	}
 	if version == nil {
 		b := db.NewBatch()

@@ -133,7 +133,7 @@ type pebbleEngine struct{ db *pebble.DB }
 
 func openPebble(dir string) (engine, error) {
 	cfg := config(dir)
-	db, err := openEngine(cfg, vfs.Default)
+	db, _, err := openEngine(cfg, vfs.Default)
 	return pebbleEngine{db}, err
 }
 

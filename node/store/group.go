@@ -237,7 +237,7 @@ func (s *Store) Purge(ctx context.Context) (int, error) {
 	total := 0
 	for {
 		n := 0
-		err := s.submit(ctx, false, &job{do: func(g *group) (err error) {
+		err := s.submit(ctx, false, &job{frees: true, do: func(g *group) (err error) {
 			n, err = g.purge()
 			return err
 		}})

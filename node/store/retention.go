@@ -128,7 +128,7 @@ func (s *Store) trimBefore(ctx context.Context, since int64) (removed int, err e
 		return 0, nil
 	}
 	// The horizon first: what is about to go must not be taken again meanwhile.
-	err = s.submit(ctx, false, &job{durable: true, do: func(g *group) error {
+	err = s.submit(ctx, false, &job{durable: true, frees: true, do: func(g *group) error {
 		g.set(metaKey(metaHorizon), append(uint64Bytes(uint64(since)), uint64Bytes(s.retention.Bytes)...))
 		return nil
 	}})
@@ -155,7 +155,7 @@ func (s *Store) trimShard(ctx context.Context, shard int, from, since int64) (re
 	for at != nil {
 		var next []byte
 		n := 0
-		err := s.submit(ctx, false, &job{do: func(g *group) (err error) {
+		err := s.submit(ctx, false, &job{frees: true, do: func(g *group) (err error) {
 			n, next, err = s.trim(g, at, end, since)
 			return err
 		}})

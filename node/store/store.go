@@ -59,6 +59,7 @@ func DefaultConfig() Config {
 // Store keeps events. Its methods may be called by any number of goroutines.
 type Store struct {
 	db   *pebble.DB
+	disk *disk
 	now  func() time.Time
 	log  *slog.Logger
 	feed *feed
@@ -99,12 +100,12 @@ func open(cfg Config, files vfs.FS) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	db, err := openEngine(cfg, files)
+	db, disk, err := openEngine(cfg, files)
 	if err != nil {
 		return nil, fmt.Errorf("open the events in %s: %w", cfg.Dir, err)
 	}
 	s := &Store{
-		db: db, now: cfg.Now, log: cfg.Log, feed: newFeed(), retention: cfg.Retention,
+		db: db, disk: disk, now: cfg.Now, log: cfg.Log, feed: newFeed(), retention: cfg.Retention,
 		inbox:   make(chan *job, inboxSize),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -117,6 +118,10 @@ func open(cfg Config, files vfs.FS) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open the events in %s: %w", cfg.Dir, err), db.Close())
 	}
 	s.count.Store(&c)
+	if disk.readOnly {
+		s.broken = ErrReadOnly
+		s.log.Warn("the events can only be read", "error", s.broken)
+	}
 	go s.write()
 	return s, nil
 }
@@ -140,9 +145,10 @@ func (s *Store) Close() error {
 		return nil
 	}
 	close(s.closing)
+	close(s.disk.stop)
 	<-s.stopped
 	s.readers.Wait()
-	if s.broken != nil {
+	if s.broken != nil && !s.disk.readOnly {
 		return s.broken // the engine cannot be closed: see apply. Its log is replayed at the next start
 	}
 	return wrap(s.db.Close())
@@ -168,16 +174,19 @@ type Stats struct {
 	Seq    uint64 // of the last event stored
 	Outbox int
 
-	Logical uint64 // bytes of the events' rows before compression, which Retention.Bytes bounds
-	Evicted uint64 // events that Trim removed, ever
-	Horizon int64  // Unix seconds: since when everything is kept that came; 0: nothing was removed
+	Logical  uint64 // bytes of the events' rows before compression, which Retention.Bytes bounds
+	Evicted  uint64 // events that Trim removed, ever
+	Full     bool   // the disk is, and nothing new is taken until it has space again
+	ReadOnly bool   // the directory cannot be written to
+	Horizon  int64  // Unix seconds: since when everything is kept that came; 0: nothing was removed
 }
 
 // Stats is cheap. Bytes is 0 after Close.
 func (s *Store) Stats() Stats {
+	_ = s.disk.look() // isFull says what it found
 	c := s.count.Load()
 	stats := Stats{Events: c.events, Seq: c.seq, Outbox: int(c.outbox),
-		Logical: c.bytes, Evicted: c.evicted, Horizon: s.horizon.Load()}
+		Logical: c.bytes, Evicted: c.evicted, Horizon: s.horizon.Load(), Full: s.disk.isFull(), ReadOnly: s.disk.readOnly}
 	if s.enter() == nil {
 		defer s.leave()
 		stats.Bytes = int64(s.db.Metrics().DiskSpaceUsage())

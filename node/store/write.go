@@ -83,6 +83,7 @@ func (s *Store) Stamp(ctx context.Context, id protocol.ID, nonce uint64) error {
 type job struct {
 	do      func(*group) error // decides and writes; a Rejection leaves no rows, any other error fails the whole group
 	durable bool               // answered after the sync
+	frees   bool               // done on a full disk too
 	err     error
 	done    chan error // gets one answer
 }
@@ -101,6 +102,8 @@ func (s *Store) submit(ctx context.Context, busy bool, j *job) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-s.whenFull(j):
+		return fmt.Errorf("%w; what waits is kept when there is space", ErrFull)
 	case <-s.stopped:
 	}
 	select {
@@ -109,6 +112,14 @@ func (s *Store) submit(ctx context.Context, busy bool, j *job) error {
 	default:
 		return ErrClosed // j came into the inbox after the writer had looked for the last time
 	}
+}
+
+// whenFull returns what ends the waiting for j when the disk is full; for what frees space, nothing does.
+func (s *Store) whenFull(j *job) <-chan struct{} {
+	if j.frees {
+		return nil
+	}
+	return s.disk.whenFull()
 }
 
 func (s *Store) enqueue(ctx context.Context, busy bool, j *job) error {
@@ -138,6 +149,7 @@ func (s *Store) enqueue(ctx context.Context, busy bool, j *job) error {
 // writer is the one goroutine that writes. Its fields are its own.
 type writer struct {
 	*Store
+	space    error            // ErrFull when there was none at the last look
 	unsynced <-chan time.Time // fires when what was committed must be synced; nil when everything is
 }
 
@@ -192,8 +204,13 @@ func (w *writer) gather(first *job) []*job {
 func (w *writer) serve(jobs []*job) {
 	g := newGroup(w.db, w.now(), *w.count.Load())
 	durable := false
+	w.space = w.disk.look()
 	for _, j := range jobs {
-		if w.broken == nil {
+		switch {
+		case w.broken == nil && w.space != nil && !j.frees:
+			j.err = w.space
+			continue
+		case w.broken == nil:
 			j.err = j.do(g)
 		}
 		if err := failure(w.broken, j.err); err != nil {
