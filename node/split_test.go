@@ -113,9 +113,6 @@ func (w *world) link(each int) {
 			if i != j && !known[pair] {
 				known[pair] = true
 				w.links = append(w.links, pair)
-				if _, err := w.net.LinkPeers(w.hosts[i].ID(), w.hosts[j].ID()); err != nil {
-					w.Fatal(err)
-				}
 			}
 		}
 	}
@@ -130,8 +127,14 @@ func (w *world) connect(pick func(a, b int) bool) {
 	g.SetLimit(64)
 	for _, l := range w.links {
 		if pick(l[0], l[1]) {
+			a, b := w.hosts[l[0]].ID(), w.hosts[l[1]].ID()
+			if len(w.net.LinksBetweenPeers(a, b)) == 0 {
+				if _, err := w.net.LinkPeers(a, b); err != nil {
+					w.Fatal(err)
+				}
+			}
 			g.Go(func() error {
-				_, err := w.net.ConnectPeers(w.hosts[l[0]].ID(), w.hosts[l[1]].ID())
+				_, err := w.net.ConnectPeers(a, b)
 				return err
 			})
 		}
@@ -146,7 +149,9 @@ func (w *world) split() {
 	w.Helper()
 	for _, l := range w.links {
 		if w.left(l[0]) != w.left(l[1]) {
-			if err := w.net.DisconnectPeers(w.hosts[l[0]].ID(), w.hosts[l[1]].ID()); err != nil {
+			a, b := w.hosts[l[0]].ID(), w.hosts[l[1]].ID()
+			// Without a link too: the simulated network dials when somebody wants a stream.
+			if err := errors.Join(w.net.UnlinkPeers(a, b), w.net.DisconnectPeers(a, b)); err != nil {
 				w.Fatal(err)
 			}
 		}
