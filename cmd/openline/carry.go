@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,49 +21,26 @@ import (
 	"openline/node/api"
 )
 
-func (p *program) bundleCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "bundle",
-		Short: "Carry notes by hand: files for USB sticks, mail, and any other way that is left",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("openline bundle --help", "say what to do with a bundle")
-		},
-	}
-	cmd.AddCommand(p.bundleExportCmd(), p.bundleImportCmd())
-	return cmd
-}
-
-// openBundles prepares to read bundles.
-func (p *program) openBundles(names []string) (inputs []bundleInput, err error) {
-	for _, name := range names {
-		if name == "-" {
-			inputs = append(inputs, bundleInput{"standard input", 0, func() (io.ReadCloser, error) { return io.NopCloser(p.in), nil }})
-			continue
-		}
-		info, err := os.Stat(name)
-		if err != nil {
-			return nil, err
-		}
-		inputs = append(inputs, bundleInput{name, info.Size(), func() (io.ReadCloser, error) { return os.Open(name) }})
-	}
-	return inputs, nil
-}
+// sheetBytes is how much goes onto QR sheets if no --max-size says otherwise: some fifteen notes.
+const sheetBytes = 4 << 10
 
 func (p *program) bundleExportCmd() *cobra.Command {
 	var q api.BundleQuery
 	var since, until time.Duration
 	var size string
+	var qr bool
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "export FILE | -",
 		Short: "Write what the daemon keeps into a file that can be carried by hand",
 		Long: `Writes a bundle: everything that travels between nodes, or a part of it. Carry it on a USB stick, send it by mail,
 import it anywhere: every note in it is signed by its author and proves itself. "-" writes to standard output. With
---max-size the newest notes that fit are taken; to cut a large bundle into pieces see "openline bundle split".`,
+--max-size the newest notes that fit are taken; to cut a large bundle into pieces see "openline bundle split".
+With --qr a few notes become QR codes: "-" shows them on the terminal, FILE.png is written as FILE-1.png, FILE-2.png, …`,
 		Example: `  openline bundle export /media/usb/all.openline
   openline bundle export --topic tehran --since 48h --max-size 5MB tehran.openline
-  openline bundle export --follows - | ssh friend openline bundle import -`,
+  openline bundle export --follows - | ssh friend openline bundle import -
+  openline bundle export --author npub1… --since 1h --qr -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			now := time.Now()
@@ -76,6 +57,12 @@ import it anywhere: every note in it is signed by its author and proves itself. 
 				}
 				q.Max = int64(n)
 			}
+			if qr {
+				if q.Max == 0 {
+					q.Max = sheetBytes
+				}
+				return p.exportSheets(cmd.Context(), q, args[0], force)
+			}
 			return p.exportFile(cmd.Context(), q, args[0], force)
 		},
 	}
@@ -86,6 +73,7 @@ import it anywhere: every note in it is signed by its author and proves itself. 
 	f.DurationVar(&since, "since", 0, "only what is younger than this, such as 48h")
 	f.DurationVar(&until, "until", 0, "only what is older than this, such as 1h")
 	f.StringVar(&size, "max-size", "", "`SIZE` that the file may have, such as 5MB: the newest that fit")
+	f.BoolVar(&qr, "qr", false, "QR codes instead of a file, for a few notes (--max-size is 4 kB then if it is not given)")
 	f.BoolVar(&force, "force", false, "overwrite FILE")
 	return cmd
 }
@@ -133,7 +121,7 @@ then the exit code is 1. Images of QR sheets go in together, in any order.`,
   openline bundle import sheet-*.png`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			inputs, err := p.openBundles(args)
+			inputs, err := p.importInputs(args)
 			if err != nil {
 				return err
 			}
@@ -151,6 +139,105 @@ type bundleInput struct {
 	name string
 	size int64 // 0: not known
 	open func() (io.ReadCloser, error)
+}
+
+// importInputs prepares to read bundles; pictures of codes are joined into those that they are pieces of.
+func (p *program) importInputs(names []string) (inputs []bundleInput, err error) {
+	var pictures sheetPile
+	for _, name := range names {
+		if name == "-" {
+			inputs = append(inputs, bundleInput{"standard input", 0, func() (io.ReadCloser, error) { return io.NopCloser(p.in), nil }})
+			continue
+		}
+		text, size, err := lookInto(name)
+		if err == nil && text != "" {
+			err = pictures.add(text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if text == "" {
+			inputs = append(inputs, bundleInput{name, size, func() (io.ReadCloser, error) { return os.Open(name) }})
+		}
+	}
+	for _, set := range pictures.sets {
+		raw, err := set.join()
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, bundleInput{set.name(), int64(len(raw)), func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(raw)), nil
+		}})
+	}
+	return inputs, nil
+}
+
+// lookInto returns the text of the code if a file is a picture, else the file's size.
+func lookInto(name string) (text string, size int64, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	b := bufio.NewReader(f)
+	if head, _ := b.Peek(4); isPicture(head) { // a file that cannot be read says so when it is imported
+		text, err = readQR(b)
+	}
+	return text, info.Size(), err
+}
+
+// exportSheets shows a bundle as QR codes, or writes them as pictures.
+func (p *program) exportSheets(ctx context.Context, q api.BundleQuery, name string, force bool) error {
+	var raw bytes.Buffer
+	if err := p.client().Export(ctx, q, &raw); err != nil {
+		return err
+	}
+	size := paperSheet
+	if name == "-" {
+		size = terminalSheet
+	}
+	texts, err := sheets(raw.Bytes(), size)
+	if err != nil {
+		return &api.Hint{Err: err, Hint: "choose less: --since, --topic, --author or --max-size"}
+	}
+	for i, text := range texts {
+		if name == "-" {
+			fmt.Fprintf(p.out, "%d of %d\n", i+1, len(texts))
+			if err := printQR(p.out, text); err != nil {
+				return err
+			}
+			continue
+		}
+		ext := filepath.Ext(name)
+		if ext == "" {
+			ext = ".png"
+		}
+		file := fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, filepath.Ext(name)), i+1, ext)
+		if err := writeSheet(file, text, force); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.out, file)
+	}
+	return nil
+}
+
+func writeSheet(file, text string, force bool) error {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if force {
+		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(file, flags, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return &api.Hint{Err: fmt.Errorf("%s is there already", file), Hint: "add --force to overwrite it, or name another file"}
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeQR(f, text), f.Close())
 }
 
 func (p *program) importOne(ctx context.Context, in bundleInput) error {

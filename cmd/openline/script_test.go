@@ -31,7 +31,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("OPENLINE_LISTEN", "/ip4/127.0.0.1/tcp/0")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await, "bundle": bundleCommand(t), "damage": damageCommand,
+		},
 	})
 }
 
