@@ -22,7 +22,7 @@ import (
 func signMany(t *testing.T, n int, until time.Time, span time.Duration, tag func(i int) string, keep func(protocol.Event) error) {
 	t.Helper()
 	var g errgroup.Group
-	cores := runtime.GOMAXPROCS(0)
+	cores := 32 * runtime.GOMAXPROCS(0) // workers: the store commits what comes together
 	for c := range cores {
 		key, err := protocol.NewSecretKey(rand.New(rand.NewSource(int64(c) + 1)))
 		if err != nil {

@@ -112,9 +112,9 @@ func (s *Server) exportBundle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	since := protocol.Event{}
+	var newest room
 	if most > 0 {
-		if since, err = s.newestWithin(r.Context(), filters, most); err != nil {
+		if newest, err = s.newestWithin(r.Context(), filters, most); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (s *Server) exportBundle(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/vnd.openline.bundle")
 	out, err := protocol.NewBundleWriter(&patientWriter{w, http.NewResponseController(w), s.cfg.Limits.WriteTimeout}, h)
 	if err == nil {
-		err = s.writeBundle(r.Context(), filters, since, out)
+		err = s.writeBundle(r.Context(), filters, newest, out)
 	}
 	if err != nil {
 		panic(http.ErrAbortHandler) // a cut stream is no whole one
@@ -136,14 +136,13 @@ func (s *Server) exportBundle(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// writeBundle writes what matches, from since on.
-func (s *Server) writeBundle(ctx context.Context, filters []protocol.Filter, since protocol.Event, out *protocol.BundleWriter) error {
+// writeBundle writes what matches and has room.
+func (s *Server) writeBundle(ctx context.Context, filters []protocol.Filter, newest room, out *protocol.BundleWriter) error {
 	var failed error
 	err := s.cfg.Archive.Export(ctx, filters, func(e protocol.Event) bool {
-		if since.CreatedAt() > 0 && before(e, since) {
-			return true
+		if newest.has(e) {
+			failed = out.Add(e)
 		}
-		failed = out.Add(e)
 		return failed == nil
 	})
 	if err := errors.Join(err, failed); err != nil {
@@ -152,33 +151,40 @@ func (s *Server) writeBundle(ctx context.Context, filters []protocol.Filter, sin
 	return out.Close()
 }
 
-// before is the order within a bundle.
-func before(a, b protocol.Event) bool {
-	if a.CreatedAt() != b.CreatedAt() {
-		return a.CreatedAt() < b.CreatedAt()
-	}
-	return a.ID().String() < b.ID().String()
+// room says which of the newest events fit: all later than a second, and some of that second. The zero room has all.
+type room struct {
+	second int64
+	some   map[protocol.ID]bool
+}
+
+func (r room) has(e protocol.Event) bool {
+	return r.some == nil || e.CreatedAt() > r.second || e.CreatedAt() == r.second && r.some[e.ID()]
 }
 
 // bundleOverhead is more than a bundle adds to an event that it cannot compress, and bundleFixed to all of them.
 const bundleOverhead, bundleFixed = 5, 400
 
-// newestWithin returns the oldest of the newest events that fit into most bytes together.
-func (s *Server) newestWithin(ctx context.Context, filters []protocol.Filter, most int64) (oldest protocol.Event, err error) {
-	left := most - bundleFixed
-	full := false
+// newestWithin says which of the newest events fit into most bytes together.
+func (s *Server) newestWithin(ctx context.Context, filters []protocol.Filter, most int64) (newest room, err error) {
+	left, events, full := most-bundleFixed, 0, false
+	newest.some = map[protocol.ID]bool{}
 	err = s.cfg.Backend.Follow(ctx, filters, math.MaxInt32, func(e protocol.Event) bool {
 		if left -= int64(len(e.AppendEnvelope(nil)) + bundleOverhead); left < 0 {
 			full = true
 			return false
 		}
-		oldest = e
+		if e.CreatedAt() != newest.second {
+			newest.second = e.CreatedAt()
+			clear(newest.some)
+		}
+		newest.some[e.ID()] = true
+		events++
 		return true
 	}, func() bool { return false })
-	if err == nil && full && oldest.CreatedAt() == 0 {
+	if err == nil && full && events == 0 {
 		err = badRequest("a few hundred bytes are the least", "not even one event fits into %d bytes", most)
 	}
-	return oldest, err
+	return newest, err
 }
 
 // bundleFilters says what the caller wants to carry: everything, or topics, authors, follows.

@@ -266,3 +266,44 @@ func TestRelayHasNoOwner(t *testing.T) {
 		t.Errorf("a relay's key: %v", err)
 	}
 }
+
+// TestExportWithinASizeTakesTheNewest: also when all are of one second.
+func TestExportWithinASizeTakesTheNewest(t *testing.T) {
+	for name, step := range map[string]int64{"one second": 0, "many seconds": 1} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake()
+			for i := range 40 {
+				if _, err := f.Publish(t.Context(), f.at(-step*int64(40-i), "a note of some length, number "+strings.Repeat("x", i)).AppendJSON(nil)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d := serve(t, f, nil)
+			var b bytes.Buffer
+			const most = 3000
+			if err := NewClient(d.addr, testToken).Export(t.Context(), BundleQuery{Max: most}, &b); err != nil {
+				t.Fatal(err)
+			}
+			size := b.Len()
+			r, err := protocol.NewBundleReader(&b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, oldest := 0, int64(0)
+			for {
+				frame, err := r.Next()
+				if err != nil {
+					break
+				}
+				if n += frame.Events; oldest == 0 {
+					oldest = frame.First
+				}
+			}
+			if n < 8 || size > most {
+				t.Errorf("%d events in %d bytes of %d", n, size, most)
+			}
+			if want := time.Now().Unix() - int64(n) - 3; step > 0 && oldest < want {
+				t.Errorf("the oldest of %d is of %d, want %d or later", n, oldest, want)
+			}
+		})
+	}
+}

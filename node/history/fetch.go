@@ -242,7 +242,7 @@ func (s *session) accept(ctx context.Context, envelopes [][]byte) (v verdicts, e
 		switch {
 		case err == nil:
 			v.events = append(v.events, all[i])
-			s.y.gain(all[i], s.peer)
+			s.y.gain(all[i])
 			s.gained++
 		case !refused:
 			return v, err

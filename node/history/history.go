@@ -105,17 +105,10 @@ type History struct {
 	bulk    [protocol.Shards]bool    // a range of this shard is being fetched
 	refused map[protocol.ID]time.Time
 	naming  [protocol.Shards]time.Time // until when nothing of a shard is fetched without knowing its id
-	gained  [protocol.Shards]gain      // since the last news
+	gained  [protocol.Shards]span      // since the last news; an empty one for nothing
 	offsets map[peer.ID]time.Duration
 	healing time.Time // until when the mesh is stitched together
 	serving sync.WaitGroup
-}
-
-// gain is what came of a shard, as hours, and from whom.
-type gain struct {
-	from, to int64 // 0, 0: nothing
-	by       peer.ID
-	several  bool
 }
 
 // New prepares a node's history. Nothing happens before Run.
@@ -181,7 +174,7 @@ func (y *History) manage(ctx context.Context, g *errgroup.Group) {
 		case <-y.wake:
 			y.greet(ctx, g)
 		case <-tell.C:
-			y.tell(ctx)
+			y.tell()
 		case <-check.C:
 			y.checkSome(n%checkEvery == 0)
 			n++

@@ -1,7 +1,6 @@
 package history
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 
@@ -26,26 +25,25 @@ const (
 // hours rounds times to whole hours.
 func hours(first, last int64) (from, to int64) { return first / hour * hour, last/hour*hour + hour }
 
-// gain notes that an event came from a peer.
-func (y *History) gain(e protocol.Event, by peer.ID) {
+// gain notes that an event came.
+func (y *History) gain(e protocol.Event) {
 	y.Count.Recovered.Add(1)
 	from, to := hours(e.CreatedAt(), e.CreatedAt())
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	g := &y.gained[e.Shard()]
 	if g.to == 0 {
-		*g = gain{from: from, to: to, by: by}
+		*g = span{from, to}
 		return
 	}
 	g.from, g.to = min(g.from, from), max(g.to, to)
-	g.several = g.several || g.by != by
 }
 
-// tell tells all neighbours what this node gained; who brought it knows.
-func (y *History) tell(ctx context.Context) {
+// tell tells all neighbours what this node gained, also whoever brought it: so it learns that it is held here.
+func (y *History) tell() {
 	y.mu.Lock()
 	gained := y.gained
-	y.gained = [protocol.Shards]gain{}
+	y.gained = [protocol.Shards]span{}
 	y.mu.Unlock()
 	var all []news
 	for shard, g := range gained {
@@ -69,15 +67,7 @@ func (y *History) tell(ctx context.Context) {
 	}
 	y.mu.Unlock()
 	for _, s := range servers {
-		var list []news
-		for _, n := range all {
-			if g := gained[n.shard]; g.several || g.by != s.peer {
-				list = append(list, n)
-			}
-		}
-		if len(list) > 0 {
-			s.push(ctx, encodeNews(list))
-		}
+		s.push(encodeNews(all))
 	}
 }
 

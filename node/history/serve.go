@@ -110,7 +110,7 @@ func (s *server) write(ctx context.Context) {
 }
 
 // push sends news unless the peer reads too slowly.
-func (s *server) push(_ context.Context, body []byte) {
+func (s *server) push(body []byte) {
 	select {
 	case s.out <- outFrame{kindNews, body}:
 	default:
