@@ -110,9 +110,9 @@ func (b *BundleReader) Next() (BundleFrame, error) {
 			b.finish(b.offset)
 			b.err = io.EOF
 		case bytes.HasPrefix(head, []byte(frameMarker)):
-			f, err := b.readFrame(head)
-			if err != nil || f.Events > 0 {
-				return f, err
+			var f BundleFrame
+			if f, b.err = b.readFrame(head); b.err == nil && f.Events > 0 {
+				return f, nil
 			}
 		case bytes.HasPrefix(head, []byte(indexMarker)) && likeIndex(head):
 			b.err = b.readIndex(head)
@@ -164,8 +164,7 @@ func (b *BundleReader) readFrame(head []byte) (BundleFrame, error) {
 	size := frameHeaderSize + int(h.packed)
 	whole, err := b.in.Peek(size)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = fmt.Errorf("read bundle at byte %d: %w", b.offset+int64(len(whole)), err)
-		return BundleFrame{}, b.err
+		return BundleFrame{}, fmt.Errorf("read bundle at byte %d: %w", b.offset+int64(len(whole)), err)
 	}
 	if len(whole) < size {
 		return BundleFrame{}, b.skip(1)
