@@ -60,8 +60,12 @@ func checkForm(e *Event, scope Scope) error {
 	if topics > MaxTopics {
 		return Reject(BadTag, "the event has %d topics; %d are the most", topics, MaxTopics)
 	}
-	if _, _, ok := expiration(e.tags); !ok {
+	_, expires, ok := expiration(e.tags)
+	if !ok {
 		return Reject(BadTag, "the expiration tag is not a time in Unix seconds")
+	}
+	if expires && e.kind == KindDeletion {
+		return Reject(BadTag, "a deletion must not expire")
 	}
 	if e.kind == KindNote {
 		return checkNote(e.content)

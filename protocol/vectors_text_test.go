@@ -234,6 +234,7 @@ func expirationCases(g *generator) {
 	late, kept := x("1789999999"), kindOf(30023, "", nostr.Tag{"expiration", "x"})
 	g.event("expiration: late", "expired", late, scope("late"))
 	g.event("expiration: from a client", "expired", late, scope("client"))
+	g.event("expiration: of a deletion", "tag", kindOf(5, "", nostr.Tag{"expiration", "1790000001"}))
 	g.event("expiration: malformed in a kept kind", "tag", kept, scope("client"))
 	g.event("expiration: a kept kind expires too", "expired", kindOf(30023, "", nostr.Tag{"expiration", "5"}), scope("client"))
 }
