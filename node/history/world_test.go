@@ -120,13 +120,15 @@ func inWorld(t *testing.T, f func(w *world)) {
 		ctx, cancel := context.WithCancel(context.Background())
 		w := &world{T: t, net: mocknet.New(), ctx: ctx}
 		w.net.SetLinkDefaults(mocknet.LinkOptions{Latency: 50 * time.Millisecond})
+		defer func() { // also after Fatal, or the bubble would show all its goroutines
+			cancel()
+			w.wg.Wait()
+			if err := w.net.Close(); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(2 * time.Minute) // for what the library closes later
+		}()
 		f(w)
-		cancel()
-		w.wg.Wait()
-		if err := w.net.Close(); err != nil {
-			t.Error(err)
-		}
-		time.Sleep(2 * time.Minute) // for what the library closes later
 	})
 }
 

@@ -42,6 +42,13 @@ func (m *Mesh) unbind(p peer.ID) {
 	}
 }
 
+// Bound returns the number of direct peers.
+func (m *Mesh) Bound() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.bound)
+}
+
 // unbindAll ends all timers.
 func (m *Mesh) unbindAll() {
 	m.mu.Lock()
