@@ -296,3 +296,41 @@ func TestRaisedCapLiftsTheHorizon(t *testing.T) {
 		t.Errorf("with a greater cap the horizon is %d, want 0", s.Horizon())
 	}
 }
+
+// TestTrimGivesDiskBack: removing rows makes files longer until the engine is told to compact them.
+func TestTrimGivesDiskBack(t *testing.T) {
+	s, _ := retained(t, Retention{Bytes: 1 << 20})
+	events, origins := make([]protocol.Event, 500), make([]Origin, 500)
+	for n := range 30 {
+		for i := range events {
+			k := n*len(events) + i
+			events[i], origins[i] = note(int64(k), start.Unix()-int64(k)*60, fmt.Sprint("a stranger's note that does not compress well ", k*7919, k*104729)), Remote
+		}
+		for _, err := range putTogether(t, s, events, origins) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	tables := func() uint64 { // without the engine's log, which keeps some megabytes in any case
+		m := s.db.Metrics().Table.Local
+		return m.LiveSize + m.ObsoleteSize + m.ZombieSize
+	}
+	before := tables()
+	if n, err := s.Trim(t.Context()); n < 10_000 || err != nil {
+		t.Fatalf("Trim() = %d, %v", n, err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) { // files in use go a little later
+		after := tables()
+		if after < before/4 {
+			t.Logf("%d bytes of tables became %d", before, after)
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes of tables became %d", before, after)
+		}
+	}
+}
