@@ -28,7 +28,13 @@ type Client struct {
 // NewClient returns a client for the daemon at host:port, which is shown token.
 func NewClient(address, token string) *Client {
 	// No proxy: what the user says to the own daemon goes nowhere else, whatever the environment says.
-	t := &http.Transport{Proxy: nil, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
+	t := &http.Transport{Proxy: nil, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
+		if t, ok := conn.(*net.TCPConn); ok {
+			_ = t.SetWriteBuffer(readBuffer) // a wish: how far an import is shall be seen
+		}
+		return conn, err
+	}}
 	return &Client{base: "http://" + address, token: token, http: &http.Client{Transport: t}}
 }
 

@@ -20,6 +20,9 @@ func (l listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if !l.refuse(c) {
+			if t, ok := c.(*net.TCPConn); ok {
+				_ = t.SetReadBuffer(readBuffer) // a wish: else megabytes of a bundle are sent before any is imported
+			}
 			return &corkConn{Conn: c}, nil
 		}
 		c.Close()
@@ -34,6 +37,8 @@ type corkConn struct {
 	buf    *bufio.Writer // made with the first cork
 	corked bool
 }
+
+const readBuffer = 256 << 10 // bytes that a client may be ahead
 
 const corkBuffer = 16 << 10 // bytes; a full buffer leaves by itself
 
