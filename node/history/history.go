@@ -100,6 +100,7 @@ type History struct {
 	waiting []peer.ID // connected and not yet looked at
 	links   map[peer.ID]*link
 	served  map[peer.ID]*server
+	costs   map[peer.ID]*cost
 	banned  map[peer.ID]time.Time
 	claimed map[protocol.ID]struct{} // being fetched
 	bulk    [protocol.Shards]bool    // a range of this shard is being fetched
@@ -120,7 +121,7 @@ func New(h host.Host, src Source, cfg Config) *History {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	y := &History{host: h, src: src, cfg: cfg, slots: make(chan struct{}, sessionsAtOnce), wake: make(chan struct{}, 1),
-		links: map[peer.ID]*link{}, served: map[peer.ID]*server{}, banned: map[peer.ID]time.Time{},
+		links: map[peer.ID]*link{}, served: map[peer.ID]*server{}, costs: map[peer.ID]*cost{}, banned: map[peer.ID]time.Time{},
 		claimed: map[protocol.ID]struct{}{}, refused: map[protocol.ID]time.Time{}, offsets: map[peer.ID]time.Duration{}}
 	y.island = island{self: rand.Uint64(), alive: map[uint64]time.Time{}}
 	if cfg.Budget > 0 {
@@ -234,6 +235,11 @@ func (y *History) checkSome(all bool) {
 	for p, until := range y.banned {
 		if now.After(until) {
 			delete(y.banned, p)
+		}
+	}
+	for p, c := range y.costs {
+		if y.served[p] == nil && c.paid() {
+			delete(y.costs, p)
 		}
 	}
 	for p := range y.offsets {

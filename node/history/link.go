@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multistream"
+	"golang.org/x/time/rate"
 
 	"openline/protocol"
 	"openline/protocol/reconcile"
@@ -72,7 +73,8 @@ type link struct {
 	open  atomic.Bool // it answers
 	kick  chan struct{}
 
-	awaited atomic.Int32 // answers that are still to come
+	awaited atomic.Int32  // answers that are still to come
+	news    *rate.Limiter // frames a second that are looked at
 
 	mu       sync.Mutex // guards the fields below
 	due      spans
@@ -86,7 +88,8 @@ type link struct {
 }
 
 func newLink(y *History, p peer.ID) *link {
-	return &link{y: y, peer: p, since: time.Now(), kick: make(chan struct{}, 1), due: spans{}, fresh: true}
+	return &link{y: y, peer: p, since: time.Now(), kick: make(chan struct{}, 1), due: spans{}, fresh: true,
+		news: rate.NewLimiter(rate.Every(newsEvery), 40)}
 }
 
 // look has some hours compared soon. It never blocks.
@@ -206,6 +209,9 @@ func (l *link) read(ctx context.Context, stream network.Stream, answers chan<- f
 		if err := l.y.pay(ctx, len(body)); err != nil {
 			return err
 		}
+		if kind == kindNews && !l.news.Allow() {
+			continue // the next comparison finds it
+		}
 		if kind == kindNews {
 			if err := l.y.hear(l.peer, body); err != nil {
 				return err
@@ -302,6 +308,9 @@ func (l *link) session(ctx context.Context, a *asker, due spans) error {
 		pause = l.pause
 	} else {
 		l.pause = 0
+	}
+	if len(s.retry) > 0 {
+		pause = max(pause, 2*sessionPause) // others are at it
 	}
 	l.mu.Lock()
 	l.notUntil = time.Now().Add(pause)

@@ -31,9 +31,24 @@ type server struct {
 	peer   peer.ID
 	stream network.Stream
 	out    chan outFrame
-	bytes  *rate.Limiter
-	work   *rate.Limiter // microseconds
+	cost   *cost
 	asked  chan struct{} // closed at the first question after hello
+}
+
+// cost is what a peer may still have. It outlives its streams, or a new stream would be a new beginning.
+type cost struct {
+	bytes *rate.Limiter
+	work  *rate.Limiter // microseconds
+}
+
+func newCost() *cost {
+	return &cost{bytes: rate.NewLimiter(serveBytes, serveBurst*serveBytes),
+		work: rate.NewLimiter(rate.Limit(serveTime/time.Microsecond), serveBurst*int(serveTime/time.Microsecond))}
+}
+
+// paid reports whether a peer has had nothing for so long that it may be forgotten.
+func (c *cost) paid() bool {
+	return c.bytes.Tokens() >= float64(c.bytes.Burst()) && c.work.Tokens() >= float64(c.work.Burst())
 }
 
 type outFrame struct {
@@ -47,9 +62,7 @@ func (y *History) serve(ctx context.Context, stream network.Stream) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = stream.Reset() }) // it ends whoever reads or writes
 	defer stop()
-	s := &server{y: y, peer: stream.Conn().RemotePeer(), stream: stream, out: make(chan outFrame, outQueue),
-		bytes: rate.NewLimiter(serveBytes, serveBurst*serveBytes), asked: make(chan struct{}),
-		work: rate.NewLimiter(rate.Limit(serveTime/time.Microsecond), serveBurst*int(serveTime/time.Microsecond))}
+	s := &server{y: y, peer: stream.Conn().RemotePeer(), stream: stream, out: make(chan outFrame, outQueue), asked: make(chan struct{})}
 	if !y.admit(s) {
 		_ = stream.Reset()
 		return
@@ -79,6 +92,10 @@ func (y *History) admit(s *server) bool {
 	if old := y.served[s.peer]; old != nil {
 		_ = old.stream.Reset()
 	}
+	if y.costs[s.peer] == nil {
+		y.costs[s.peer] = newCost()
+	}
+	s.cost = y.costs[s.peer]
 	y.served[s.peer] = s
 	y.serving.Add(1)
 	return true
@@ -148,10 +165,10 @@ func (s *server) answerAll(ctx context.Context) error {
 
 // rest makes the peer wait when it has cost more than its share.
 func (s *server) rest(ctx context.Context, work time.Duration, n int) error {
-	if err := s.bytes.WaitN(ctx, n); err != nil {
+	if err := s.cost.bytes.WaitN(ctx, n); err != nil {
 		return err
 	}
-	return s.work.WaitN(ctx, min(int(work/time.Microsecond), s.work.Burst()))
+	return s.cost.work.WaitN(ctx, min(int(work/time.Microsecond), s.cost.work.Burst()))
 }
 
 func (s *server) handle(kind byte, body []byte) (reply byte, answer []byte, err error) {

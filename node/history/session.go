@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	maxRounds   = 200    // negentropy messages about some hours of a shard
+	maxRounds   = 200    // negentropy messages about some hours of a shard; the rest is for the next session
+	maxBarren   = 40     // of them one after the other that show nothing: sets of any size are at their ids after eight
 	maxQueued   = 20_000 // ids to fetch or to give; beyond, the rest of the comparison waits for the next session
 	wantIDs     = 256    // in one question
 	thinIDs     = 16     // the same on a thin line, so that what is more urgent soon comes first
@@ -270,6 +271,7 @@ type comparison struct {
 	probe  bool
 	at     time.Time
 	rounds int
+	barren int // rounds since one has shown something
 
 	differs bool
 	lacks   map[protocol.ID]bool // the peer does
@@ -291,7 +293,8 @@ func (s *session) open(ctx context.Context, c *comparison) error {
 
 // advance sends the next message of a comparison.
 func (s *session) advance(ctx context.Context, c *comparison, message []byte) error {
-	if c.rounds++; c.rounds > maxRounds {
+	c.rounds++
+	if c.barren++; c.barren > maxBarren {
 		return fmt.Errorf("%w: it finds differences without end", errLie)
 	}
 	a := ask{c.shard, c.span.from, c.span.to, message}
@@ -317,10 +320,13 @@ func (s *session) resolve(ctx context.Context, c *comparison, body []byte) error
 	}
 	s.differs = s.differs || len(d.Need)+len(d.NeedAll) > 0
 	s.queue(c, d)
+	if len(d.Have)+len(d.Need)+len(d.HaveAll)+len(d.NeedAll) > 0 {
+		c.barren = 0
+	}
 	if next == nil {
 		return s.finish(ctx, c)
 	}
-	if s.queued > maxQueued || time.Since(s.begun) > maxSession {
+	if c.rounds >= maxRounds || s.queued > maxQueued || time.Since(s.begun) > maxSession {
 		s.again(c.shard, c.span)
 		return s.tell(ctx, c)
 	}
