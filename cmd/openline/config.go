@@ -95,7 +95,7 @@ func describeSetting(b *strings.Builder, f *pflag.Flag) {
 	_, usage := pflag.UnquoteUsage(f)
 	value := f.DefValue
 	switch f.Value.Type() {
-	case "string":
+	case "string", "duration":
 		value = fmt.Sprintf("%q", value)
 	case "stringArray":
 		value = "[" + quoteList(f) + "]"

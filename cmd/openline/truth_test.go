@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -66,5 +69,26 @@ func TestStatusTellsTheTruthInWords(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, out.String())
 		}
+	}
+}
+
+// TestEverySettingOfTheExampleIsRead: what "config init" writes, with the comments taken away, is a settings file.
+func TestEverySettingOfTheExampleIsRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.toml")
+	env := func(string) (string, bool) { return "", false }
+	var out, errOut strings.Builder
+	if code := run(t.Context(), []string{"config", "init", "--config", file}, strings.NewReader(""), &out, &errOut, env); code != exitOK {
+		t.Fatal(errOut.String())
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := regexp.MustCompile(`(?m)^#([a-z-]+ = )`).ReplaceAllString(string(raw), "$1")
+	if err := os.WriteFile(file, []byte(set), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := run(t.Context(), []string{"config", "--config", file}, strings.NewReader(""), &out, &errOut, env); code != exitOK {
+		t.Errorf("%s\n%s", errOut.String(), set)
 	}
 }
