@@ -190,3 +190,25 @@ func TestClocksThatDifferAreSeen(t *testing.T) {
 		}
 	})
 }
+
+// TestFetchingGoesOnWhereItBrokeOff: connections that last two seconds each, and nothing comes twice.
+func TestFetchingGoesOnWhereItBrokeOff(t *testing.T) {
+	inWorld(t, func(w *world) {
+		events := notes(t, 8000, 24*hour, "")
+		x, m := w.node(Config{Budget: 200_000}, newMemory(events...)), newMemory()
+		y := w.node(Config{}, m)
+		for i := 0; len(m.ids()) < len(events); i++ {
+			if i > 30 {
+				t.Fatalf("%d of %d events after %d connections", len(m.ids()), len(events), i)
+			}
+			w.connect(y.host, x.host)
+			time.Sleep(2 * time.Second)
+			w.disconnect(x.host.ID(), y.host.ID())
+			time.Sleep(10 * time.Second)
+		}
+		if m.took > len(events)*11/10 {
+			t.Errorf("%d events were sent to a node that lacked %d", m.took, len(events))
+		}
+		t.Logf("%d sent", m.took)
+	})
+}
