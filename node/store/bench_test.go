@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"openline/protocol"
+	"openline/protocol/reconcile"
 )
 
 // BenchmarkPut stores own events, each answered when it is durable, for as many clients as there are.
@@ -102,4 +103,73 @@ func BenchmarkQuery(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkReconcile compares two stores that differ in 100 events, scattered over 90 days, shard by shard, both sides'
+// work together: what history does when two nodes meet, without the network.
+func BenchmarkReconcile(b *testing.B) {
+	events := benchEvents(b)
+	var stores [2]*Store
+	for side := range stores {
+		s := openStore(b, config(b.TempDir()))
+		stores[side] = s
+		const batch = 512
+		for i := int64(0); i < events; i += batch {
+			done := make(chan error, 1)
+			j := &job{done: done, do: func(g *group) error {
+				for n := i; n < min(i+batch, events); n++ {
+					if n%(events/100) == 50 && n/(events/100)%2 == int64(side) {
+						continue
+					}
+					created := start.Unix() - n*(90*24*hour)/events
+					if _, err := g.put(note(n/20, created, "a note of usual length", protocol.Tag{"t", fmt.Sprint(n % 100)}), Remote); err != nil {
+						return err
+					}
+				}
+				return nil
+			}}
+			if err := s.enqueue(b.Context(), false, j); err != nil {
+				b.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	bytes, found := 0, 0
+	for b.Loop() {
+		bytes, found = 0, 0
+		for shard := range protocol.Shards {
+			n, f := reconcileShard(b, stores, shard)
+			bytes, found = bytes+n, found+f
+		}
+	}
+	b.ReportMetric(float64(bytes), "wire-bytes")
+	b.ReportMetric(float64(found), "differences")
+}
+
+// reconcileShard returns how many bytes went over the wire and how many differences were found.
+func reconcileShard(b *testing.B, stores [2]*Store, shard int) (bytes, found int) {
+	b.Helper()
+	var msg []byte
+	step := func(side int, do func(reconcile.Set) error) {
+		if err := stores[side].View(shard, 0, reconcile.Infinity, do); err != nil {
+			b.Fatal(err)
+		}
+		bytes += len(msg)
+	}
+	step(0, func(set reconcile.Set) (err error) { msg, err = reconcile.Open(set); return err })
+	for msg != nil {
+		step(1, func(set reconcile.Set) (err error) {
+			msg, err = reconcile.Answer(set, msg, reconcile.Limits{})
+			return err
+		})
+		var d reconcile.Difference
+		step(0, func(set reconcile.Set) (err error) {
+			msg, d, err = reconcile.Resolve(set, msg, false, reconcile.Limits{})
+			return err
+		})
+		found += len(d.Have) + len(d.Need)
+	}
+	return bytes, found
 }
