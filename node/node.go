@@ -134,6 +134,9 @@ func (n *Node) openHistory() error {
 	n.contact = c
 	n.history = history.New(n.host, source{n.store, n}, history.Config{Network: n.cfg.Network, Now: n.now, Log: n.log,
 		Budget: n.cfg.Budget, Follows: n.groups, Compared: n.compared, Stitch: n.mesh.Bind})
+	if at := c.read().Outside; !at.IsZero() {
+		n.history.HeardOutside(at) // neighbours may ask
+	}
 	return nil
 }
 

@@ -119,7 +119,7 @@ func (s *session) sendWant(ctx context.Context, f *fetch, ids []protocol.ID) err
 		return nil
 	}
 	s.fetching++
-	return s.asker.send(ctx, kindWant, encodeIDs(ids), question{answer: kindEnvelopes, fetch: true, handle: func(body []byte) error {
+	return s.asker.send(ctx, kindWant, want{s.chunk, ids}.encode(), question{answer: kindEnvelopes, fetch: true, handle: func(body []byte) error {
 		t, err := parseBatch(body)
 		if err != nil {
 			return err
@@ -172,7 +172,7 @@ func (s *session) forgo(asked []protocol.ID, events []protocol.Event) {
 
 func (s *session) sendRange(ctx context.Context, f *fetch) error {
 	s.fetching++
-	r := rangeOf{f.shard, f.all.Low, f.all.High}
+	r := rangeOf{s.chunk, f.shard, f.all.Low, f.all.High}
 	return s.asker.send(ctx, kindRange, r.encode(), question{answer: kindPart, fetch: true, handle: func(body []byte) error {
 		p, err := parsePart(body)
 		if err != nil {

@@ -135,6 +135,7 @@ func parseHello(b []byte) (h hello, err error) {
 
 // ask is a negentropy message about the hours of a shard that begin from `from` to before `to`.
 type ask struct {
+	most     int // bytes that the answer may have
 	shard    int
 	from, to int64
 	message  []byte
@@ -174,13 +175,38 @@ func (c *cursor) to() int64 {
 	return int64(v - 1)
 }
 
-func (a ask) encode() []byte { return append(appendSpan(nil, a.shard, a.from, a.to), a.message...) }
+func (a ask) encode() []byte {
+	return append(appendSpan(binary.AppendUvarint(nil, uint64(a.most)), a.shard, a.from, a.to), a.message...)
+}
 
 func parseAsk(b []byte) (a ask, err error) {
 	c := cursor{b: b}
+	a.most = c.most()
 	a.shard, a.from, a.to = c.span()
 	a.message, c.b = c.b, nil
 	return a, c.end()
+}
+
+// most reads how long an answer may be.
+func (c *cursor) most() int { return int(min(c.uint(1<<40), maxFrame)) }
+
+// want asks for the events with these ids.
+type want struct {
+	most int // bytes that the answer may have, unless it has only one event
+	ids  []protocol.ID
+}
+
+func (w want) encode() []byte {
+	return append(binary.AppendUvarint(nil, uint64(w.most)), encodeIDs(w.ids)...)
+}
+
+func parseWant(b []byte) (w want, err error) {
+	c := cursor{b: b}
+	w.most = c.most()
+	if w.ids, err = parseIDs(c.b); err != nil || c.bad {
+		return want{}, errFrame
+	}
+	return w, nil
 }
 
 func encodeIDs(ids []protocol.ID) []byte {
@@ -237,6 +263,7 @@ func (c *cursor) envelopes() (list [][]byte) {
 
 // rangeOf asks for everything of a shard from low to before high.
 type rangeOf struct {
+	most      int // bytes that the answer may have, unless it has only one event
 	shard     int
 	low, high reconcile.Bound
 }
@@ -252,12 +279,13 @@ func (c *cursor) bound() reconcile.Bound {
 }
 
 func (r rangeOf) encode() []byte {
-	return appendBound(appendBound([]byte{byte(r.shard)}, r.low), r.high)
+	b := append(binary.AppendUvarint(nil, uint64(r.most)), byte(r.shard))
+	return appendBound(appendBound(b, r.low), r.high)
 }
 
 func parseRange(b []byte) (r rangeOf, err error) {
 	c := cursor{b: b}
-	r.shard, r.low, r.high = c.shard(), c.bound(), c.bound()
+	r.most, r.shard, r.low, r.high = c.most(), c.shard(), c.bound(), c.bound()
 	return r, c.end()
 }
 

@@ -77,7 +77,8 @@ const (
 	newsEvery      = time.Second / 4  // what was gained meanwhile is one piece of news
 	greetEvery     = 20 * time.Second // between hellos with a random peer
 	checkEvery     = 3                // hellos go together with a comparison
-	answerTime     = 20 * time.Second // a peer that says nothing for so long stalls
+	answerTime     = 20 * time.Second // a peer of whom not a byte comes for so long stalls
+	writeTime      = 5 * time.Minute  // for a frame: thin lines take long, and dead ones end with their connection
 	banTime        = 30 * time.Minute
 	refusedKept    = 1 << 16 // ids
 	refusedTime    = 30 * time.Minute

@@ -50,6 +50,12 @@ func offer(events []protocol.Event) func(kind byte, body []byte) (byte, []byte) 
 	}
 }
 
+// wanted returns how many ids a question has.
+func wanted(body []byte) int {
+	w, _ := parseWant(body) // this node's own
+	return len(w.ids)
+}
+
 func mustView(m *memory, a ask) (v reconcile.Set) {
 	_ = m.View(a.shard, a.from, a.to, func(s reconcile.Set) error { v = s; return nil }) // a map's never fails
 	return v
@@ -66,7 +72,7 @@ func TestLiarsAreDroppedAndOthersFinish(t *testing.T) {
 			return func(kind byte, body []byte) (byte, []byte) {
 				switch kind {
 				case kindWant:
-					return kindEnvelopes, batch{looked: len(body) / 32}.encode()
+					return kindEnvelopes, batch{looked: wanted(body)}.encode()
 				case kindRange:
 					return kindPart, part{done: true}.encode()
 				}
@@ -79,7 +85,7 @@ func TestLiarsAreDroppedAndOthersFinish(t *testing.T) {
 			return func(kind byte, body []byte) (byte, []byte) {
 				switch kind {
 				case kindWant:
-					return kindEnvelopes, batch{looked: len(body) / 32, envelopes: junk[:min(2, len(body)/32)]}.encode()
+					return kindEnvelopes, batch{looked: wanted(body), envelopes: junk[:min(2, wanted(body))]}.encode()
 				case kindRange:
 					return kindPart, part{done: true, envelopes: junk}.encode()
 				}
@@ -206,7 +212,7 @@ func TestAskingTooMuchMakesThePeerWait(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.wg.Go(func() {
-			for shard := 0; writeFrame(s, kindRange, rangeOf{shard: shard % protocol.Shards, high: reconcile.Bound{Time: reconcile.Infinity}}.encode()) == nil; shard++ {
+			for shard := 0; writeFrame(s, kindRange, rangeOf{most: maxFrame, shard: shard % protocol.Shards, high: reconcile.Bound{Time: reconcile.Infinity}}.encode()) == nil; shard++ {
 			}
 		})
 		w.wg.Go(func() {
@@ -228,10 +234,10 @@ func FuzzFrames(f *testing.F) {
 	note := notes(f, 1, hour, "note")[0]
 	env := note.AppendEnvelope(nil)
 	f.Add(byte(kindHello), hello{network: "main", clock: 5, horizon: 6, outside: 1, nodes: []node{{1, 2}, {3, 4}}}.encode())
-	f.Add(byte(kindAsk), ask{3, 3600, reconcile.Infinity, []byte{0x61}}.encode())
-	f.Add(byte(kindWant), encodeIDs([]protocol.ID{note.ID()}))
+	f.Add(byte(kindAsk), ask{60_000, 3, 3600, reconcile.Infinity, []byte{0x61}}.encode())
+	f.Add(byte(kindWant), want{5000, []protocol.ID{note.ID()}}.encode())
 	f.Add(byte(kindEnvelopes), batch{1, [][]byte{env}}.encode())
-	f.Add(byte(kindRange), rangeOf{1, reconcile.Bound{}, reconcile.Bound{Time: 9, Prefix: []byte{1, 2}}}.encode())
+	f.Add(byte(kindRange), rangeOf{9000, 1, reconcile.Bound{}, reconcile.Bound{Time: 9, Prefix: []byte{1, 2}}}.encode())
 	f.Add(byte(kindPart), part{false, reconcile.Bound{Time: 9}, [][]byte{env, env}}.encode())
 	f.Add(byte(kindDescribed), encodeDescriptions([]description{describe(note), {created: -1}}))
 	f.Add(byte(kindNews), encodeNews([]news{{1, 0, 3600, reconcile.Fingerprint{1}}}))
@@ -248,9 +254,9 @@ func FuzzFrames(f *testing.F) {
 			v, err = parseAsk(body)
 			again = v.encode()
 		case kindWant:
-			var v []protocol.ID
-			v, err = parseIDs(body)
-			again = encodeIDs(v)
+			var v want
+			v, err = parseWant(body)
+			again = v.encode()
 		case kindEnvelopes:
 			var v batch
 			v, err = parseBatch(body)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -52,12 +53,19 @@ const (
 	sessionPause  = time.Second     // between sessions with one peer
 	futilePause   = 5 * time.Minute // the most after sessions that found differences and brought nothing
 	reopenPause   = 5 * time.Second
+	firstChunk    = 8 << 10
 )
 
 // errLie is the error of a peer that says what cannot be.
 var errLie = errors.New("a peer contradicts itself")
 
-var errStall = fmt.Errorf("%w: it does not answer", errLie)
+// errStall is the error of a peer that does not answer. Once or twice the line may be full.
+var errStall = errors.New("a peer does not answer")
+
+const maxStalls = 3 // one after the other
+
+// errSlow ends a stream, not a peer.
+var errSlow = errors.New("the line is too thin for an answer")
 
 // isLie reports whether err is the peer's fault.
 func isLie(err error) bool {
@@ -82,13 +90,34 @@ type link struct {
 	notUntil time.Time
 
 	// of run's goroutine
-	pause time.Duration // after a futile session
-	thin  bool
-	fresh bool // nothing was compared yet
+	pause  time.Duration // after a futile session
+	thin   bool
+	fresh  bool // nothing was compared yet
+	chunk  int  // bytes that an answer may have on this line
+	stalls int  // since a session came to its end
+
+	last atomic.Int64 // when a byte came, in nanoseconds since since
+}
+
+// heard returns when a byte came from the peer.
+func (l *link) heard() time.Time { return l.since.Add(time.Duration(l.last.Load())) }
+
+// progress notes when bytes come.
+type progress struct {
+	io.Reader
+	link *link
+}
+
+func (p progress) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if n > 0 {
+		p.link.last.Store(int64(time.Since(p.link.since)))
+	}
+	return n, err
 }
 
 func newLink(y *History, p peer.ID) *link {
-	return &link{y: y, peer: p, since: time.Now(), kick: make(chan struct{}, 1), due: spans{}, fresh: true,
+	return &link{y: y, peer: p, since: time.Now(), kick: make(chan struct{}, 1), due: spans{}, fresh: true, chunk: firstChunk,
 		news: rate.NewLimiter(rate.Every(newsEvery), 40)}
 }
 
@@ -147,10 +176,14 @@ func (l *link) run(ctx context.Context) {
 			err = l.converse(ctx)
 		}
 		l.open.Store(false)
-		if ctx.Err() == nil && isLie(err) {
+		if errors.Is(err, errStall) {
+			l.stalls++
+		}
+		lie := isLie(err) || l.stalls >= maxStalls
+		if ctx.Err() == nil && lie {
 			l.y.ban(l.peer, err)
 		}
-		gone := ctx.Err() != nil || isLie(err) || errors.As(err, new(multistream.ErrNotSupported[string])) || !l.connected()
+		gone := ctx.Err() != nil || lie || errors.As(err, new(multistream.ErrNotSupported[string])) || !l.connected()
 		if gone && l.y.ended(l) {
 			return
 		}
@@ -199,7 +232,7 @@ func (l *link) converse(ctx context.Context) error {
 
 // read hands answers to whoever waits for them, and hears news.
 func (l *link) read(ctx context.Context, stream network.Stream, answers chan<- frame) error {
-	r := bufio.NewReader(stream)
+	r := bufio.NewReader(progress{stream, l})
 	for {
 		kind, body, err := readFrame(r)
 		if err != nil {
@@ -322,6 +355,7 @@ func (l *link) session(ctx context.Context, a *asker, due spans) error {
 		return err
 	}
 	l.y.Count.Sessions.Add(1)
+	l.stalls = 0
 	if time.Since(l.since) < young && s.gained+s.given >= manyEvents {
 		l.y.healed()
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
+
 	"openline/protocol"
 )
 
@@ -65,5 +67,25 @@ func TestFollowedComesFirstWithinABudget(t *testing.T) {
 			t.Errorf("%d bytes in %.0f s, want 2,048 a second", n, took)
 		}
 		t.Logf("%d of %d followed events among the first, after %.0f s", came, len(wanted), took)
+	})
+}
+
+// TestThinLineIsNoStall: 600 bytes a second, as through a hole in a border. An answer takes long and is no lie, the node
+// finds out that the line is thin, and what it fetches next comes in small pieces.
+func TestThinLineIsNoStall(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.net.SetLinkDefaults(mocknet.LinkOptions{Latency: 300 * time.Millisecond, Bandwidth: 600})
+		events, m := notes(t, 400, 24*hour, ""), newMemory()
+		y := w.node(Config{}, m)
+		x := w.node(Config{}, newMemory(events...))
+		w.connect(y.host, x.host)
+		time.Sleep(15 * time.Minute)
+		w.same()
+		if n := x.Count.Dropped.Load() + y.Count.Dropped.Load(); n > 0 {
+			t.Errorf("%d peers were dropped for a thin line", n)
+		}
+		if l := y.links[x.host.ID()]; l == nil || !l.thin || l.chunk > 8<<10 {
+			t.Errorf("the line is not found to be thin: %+v", l)
+		}
 	})
 }

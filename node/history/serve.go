@@ -22,6 +22,7 @@ const (
 	serveTime  = 500 * time.Millisecond // a second
 	serveBurst = 4                      // seconds
 	answerWork = 50 * time.Millisecond  // on one negentropy message; the rest is for the next one
+	minAnswer  = 4096                   // bytes of a negentropy message that are never too many
 	outQueue   = 8                      // frames; when full, answers wait and news is left out: the next comparison finds it
 )
 
@@ -117,7 +118,7 @@ func (s *server) write(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case f := <-s.out:
-			_ = s.stream.SetWriteDeadline(time.Now().Add(answerTime)) // not every transport has deadlines
+			_ = s.stream.SetWriteDeadline(time.Now().Add(writeTime)) // not every transport has deadlines
 			if s.y.pay(ctx, len(f.body)) != nil || writeFrame(s.stream, f.kind, f.body) != nil {
 				return
 			}
@@ -237,7 +238,7 @@ func (s *server) compare(body []byte) (answer []byte, err error) {
 		return nil, err
 	}
 	end := time.Now().Add(answerWork)
-	limits := reconcile.Limits{Stop: func() bool { return time.Now().After(end) }}
+	limits := reconcile.Limits{Bytes: min(reconcile.DefaultLimit, max(minAnswer, a.most)), Stop: func() bool { return time.Now().After(end) }}
 	err = s.y.src.View(a.shard, a.from, a.to, func(set reconcile.Set) error {
 		answer, err = reconcile.Answer(set, a.message, limits)
 		return err
@@ -246,12 +247,12 @@ func (s *server) compare(body []byte) (answer []byte, err error) {
 }
 
 func (s *server) give(body []byte) ([]byte, error) {
-	ids, err := parseIDs(body)
+	w, err := parseWant(body)
 	if err != nil {
 		return nil, err
 	}
-	t, size := batch{looked: len(ids)}, 0
-	for i, id := range ids {
+	t, size := batch{looked: len(w.ids)}, 0
+	for i, id := range w.ids {
 		e, ok, err := s.y.src.Get(id)
 		if err != nil {
 			return nil, err
@@ -260,7 +261,7 @@ func (s *server) give(body []byte) ([]byte, error) {
 			continue
 		}
 		envelope := e.AppendEnvelope(nil)
-		if size += len(envelope) + 2; size > s.y.batchBytes() && len(t.envelopes) > 0 {
+		if size += len(envelope) + 2; size > min(w.most, s.y.batchBytes()) && len(t.envelopes) > 0 {
 			t.looked = i
 			break
 		}
@@ -312,7 +313,7 @@ func (s *server) giveRange(body []byte) ([]byte, error) {
 			continue // it expired, or went since
 		}
 		envelope := e.AppendEnvelope(nil)
-		if size += len(envelope) + 2; size > s.y.batchBytes() && len(p.envelopes) > 0 {
+		if size += len(envelope) + 2; size > min(r.most, s.y.batchBytes()) && len(p.envelopes) > 0 {
 			p.done, p.next = false, reconcile.At(items[i+1])
 			return p.encode(), nil
 		}

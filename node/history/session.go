@@ -21,8 +21,11 @@ const (
 	settle      = 500 * time.Millisecond
 	fewNeeded   = 64 // so few may be on their way with the flood: what has come after settle is not fetched
 	maxSession  = 5 * time.Minute
-	maxMissing  = 64 // ids or ranges that a peer offers and does not have, if they are more than half
+	maxAnswer   = 10 * time.Minute // for one; whoever trickles a byte now and then must not hold a session for ever
+	maxMissing  = 64               // ids or ranges that a peer offers and does not have, if they are more than half
 	measureTime = 3 * time.Second
+
+	slow, thinnest = 1000, 125 // bytes a second that a line carries at least, if it is not known to be thin, or if it is
 )
 
 // asker sends questions and gets their answers, in order.
@@ -46,7 +49,7 @@ func (a *asker) send(ctx context.Context, kind byte, body []byte, q question) er
 		return err
 	}
 	a.y.Count.Sent.Add(uint64(len(body) + 3))
-	_ = a.stream.SetWriteDeadline(time.Now().Add(answerTime)) // not every transport has deadlines
+	_ = a.stream.SetWriteDeadline(time.Now().Add(writeTime)) // not every transport has deadlines
 	if q.answer != 0 {
 		a.awaited.Add(1)
 		a.pending = append(a.pending, q)
@@ -54,31 +57,58 @@ func (a *asker) send(ctx context.Context, kind byte, body []byte, q question) er
 	return writeFrame(a.stream, kind, body)
 }
 
-// next waits for the next answer and handles it.
+// next waits for the next answer and handles it. A peer stalls when not a byte comes; however thin the line is, it has time.
 func (a *asker) next(ctx context.Context) (q question, err error) {
 	q = a.pending[0]
 	a.pending = a.pending[1:]
-	timer := time.NewTimer(a.patience())
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return q, ctx.Err()
-	case <-timer.C:
-		return q, errStall
-	case f := <-a.answers:
-		if f.kind != q.answer {
-			return q, fmt.Errorf("%w: kind %d answers no question", errFrame, f.kind)
+	begun := time.Now()
+	tick := time.NewTicker(answerTime / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return q, ctx.Err()
+		case f := <-a.answers:
+			if f.kind != q.answer {
+				return q, fmt.Errorf("%w: kind %d answers no question", errFrame, f.kind)
+			}
+			if q.fetch {
+				a.adapt(len(f.body), time.Since(begun))
+			}
+			return q, q.handle(f.body)
+		case <-tick.C:
+			if p := a.patience(q); time.Since(a.heard()) > p && time.Since(begun) > p {
+				return q, errStall
+			}
+			if time.Since(begun) > maxAnswer {
+				return q, errSlow
+			}
 		}
-		return q, q.handle(f.body)
 	}
 }
 
-// patience is longer when this node itself reads slowly.
-func (a *asker) patience() time.Duration {
-	if a.y.cfg.Budget > 0 {
-		return answerTime + time.Duration(maxFrame*atOnce/a.y.cfg.Budget)*time.Second
+// patience is how long nothing may come: longer when long answers are on their way over a line that may keep them back.
+func (a *asker) patience(q question) time.Duration {
+	waiting := 0
+	for _, p := range append(a.pending, q) {
+		if p.fetch {
+			waiting += a.chunk
+		}
 	}
-	return answerTime
+	if a.thin {
+		return answerTime + time.Duration(waiting)*time.Second/thinnest
+	}
+	return answerTime + time.Duration(waiting)*time.Second/slow
+}
+
+// adapt makes the answers as long as the line carries in about a second.
+func (a *asker) adapt(n int, took time.Duration) {
+	switch {
+	case took > 2*time.Second:
+		a.chunk = max(minAnswer, a.chunk/2)
+	case took < time.Second && n > a.chunk/2:
+		a.chunk = min(batchBytes, 2*a.chunk)
+	}
 }
 
 // run does an errand.
@@ -297,7 +327,7 @@ func (s *session) advance(ctx context.Context, c *comparison, message []byte) er
 	if c.barren++; c.barren > maxBarren {
 		return fmt.Errorf("%w: it finds differences without end", errLie)
 	}
-	a := ask{c.shard, c.span.from, c.span.to, message}
+	a := ask{s.chunk, c.shard, c.span.from, c.span.to, message}
 	return s.asker.send(ctx, kindAsk, a.encode(), question{answer: kindAnswer, handle: func(body []byte) error {
 		return s.resolve(ctx, c, body)
 	}})
@@ -308,7 +338,8 @@ func (s *session) resolve(ctx context.Context, c *comparison, body []byte) error
 	var next []byte
 	var d reconcile.Difference
 	err := s.y.src.View(c.shard, c.span.from, c.span.to, func(set reconcile.Set) (err error) {
-		next, d, err = reconcile.Resolve(set, body, !s.thinly && !s.y.namesIDs(c.shard), reconcile.Limits{})
+		next, d, err = reconcile.Resolve(set, body, !s.thinly && !s.y.namesIDs(c.shard),
+			reconcile.Limits{Bytes: min(reconcile.DefaultLimit, max(minAnswer, s.chunk))})
 		return err
 	})
 	if err != nil {
