@@ -87,14 +87,15 @@ const (
 
 // History is one node's part.
 type History struct {
-	host   host.Host
-	src    Source
-	cfg    Config
-	island island
-	slots  chan struct{} // one for each session
-	budget *rate.Limiter // nil without a budget
-	wake   chan struct{}
-	Count  Count
+	host      host.Host
+	src       Source
+	cfg       Config
+	island    island
+	slots     chan struct{} // one for each session
+	thinSlots chan struct{} // the same over thin lines
+	budget    *rate.Limiter // nil without a budget
+	wake      chan struct{}
+	Count     Count
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
@@ -121,7 +122,8 @@ func New(h host.Host, src Source, cfg Config) *History {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	y := &History{host: h, src: src, cfg: cfg, slots: make(chan struct{}, sessionsAtOnce), wake: make(chan struct{}, 1),
+	y := &History{host: h, src: src, cfg: cfg, slots: make(chan struct{}, sessionsAtOnce),
+		thinSlots: make(chan struct{}, sessionsAtOnce), wake: make(chan struct{}, 1),
 		links: map[peer.ID]*link{}, served: map[peer.ID]*server{}, costs: map[peer.ID]*cost{}, banned: map[peer.ID]time.Time{},
 		claimed: map[protocol.ID]struct{}{}, refused: map[protocol.ID]time.Time{}, offsets: map[peer.ID]time.Duration{}}
 	y.island = island{self: rand.Uint64(), alive: map[uint64]time.Time{}}

@@ -27,6 +27,15 @@ func (w *world) liar(answer func(kind byte, body []byte) (byte, []byte)) network
 			if kind != kindHello {
 				reply, b = answer(kind, body)
 			}
+			if reply == kindTrickle {
+				_, _ = s.Write(binary.AppendUvarint(nil, 50_000))
+				for range 100 {
+					time.Sleep(5 * time.Second)
+					if _, err := s.Write([]byte{0}); err != nil {
+						return
+					}
+				}
+			}
 			if reply != 0 && writeFrame(s, reply, b) != nil {
 				return
 			}
@@ -34,6 +43,9 @@ func (w *world) liar(answer func(kind byte, body []byte) (byte, []byte)) network
 	})
 	return h.Network()
 }
+
+// kindTrickle stands for an answer that comes a byte every five seconds.
+const kindTrickle = 200
 
 // offer answers a question about some hours with the ids of these events, whatever they are.
 func offer(events []protocol.Event) func(kind byte, body []byte) (byte, []byte) {
@@ -66,6 +78,9 @@ func TestLiarsAreDroppedAndOthersFinish(t *testing.T) {
 	lies := map[string]func(t *testing.T, w *world) func(kind byte, body []byte) (byte, []byte){
 		"stalls": func(t *testing.T, w *world) func(byte, []byte) (byte, []byte) {
 			return func(byte, []byte) (byte, []byte) { return 0, nil }
+		},
+		"trickles": func(t *testing.T, w *world) func(byte, []byte) (byte, []byte) {
+			return func(kind byte, body []byte) (byte, []byte) { return kindTrickle, nil }
 		},
 		"offers what it does not have": func(t *testing.T, w *world) func(byte, []byte) (byte, []byte) {
 			ghosts := notes(t, 500, 24*hour, "ghost")
@@ -146,7 +161,7 @@ func TestLiarsAreDroppedAndOthersFinish(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				good := newMemory(events...)
 				w.connect(y.host, w.node(Config{}, good).host)
-				time.Sleep(90 * time.Second)
+				time.Sleep(4 * time.Minute)
 				for _, id := range good.ids() {
 					if !slices.Contains(w.mems[0].ids(), id) {
 						t.Fatal("an event of the honest peer is missing")

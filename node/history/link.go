@@ -64,9 +64,6 @@ var errStall = errors.New("a peer does not answer")
 
 const maxStalls = 3 // one after the other
 
-// errSlow ends a stream, not a peer.
-var errSlow = errors.New("the line is too thin for an answer")
-
 // isLie reports whether err is the peer's fault.
 func isLie(err error) bool {
 	return errors.Is(err, errLie) || errors.Is(err, errFrame) || errors.Is(err, reconcile.ErrMalformed) || errors.Is(err, reconcile.ErrVersion)
@@ -96,7 +93,8 @@ type link struct {
 	chunk  int  // bytes that an answer may have on this line
 	stalls int  // since a session came to its end
 
-	last atomic.Int64 // when a byte came, in nanoseconds since since
+	last  atomic.Int64 // when a byte came, in nanoseconds since since
+	bytes atomic.Int64 // that came
 }
 
 // heard returns when a byte came from the peer.
@@ -112,6 +110,7 @@ func (p progress) Read(b []byte) (int, error) {
 	n, err := p.Reader.Read(b)
 	if n > 0 {
 		p.link.last.Store(int64(time.Since(p.link.since)))
+		p.link.bytes.Add(int64(n))
 	}
 	return n, err
 }
@@ -224,7 +223,7 @@ func (l *link) converse(ctx context.Context) error {
 	defer reader.Wait()
 	defer cancel(nil)
 	err = l.work(ctx, &asker{link: l, stream: stream, answers: answers})
-	if cause := context.Cause(ctx); cause != nil && !isLie(err) {
+	if cause := context.Cause(ctx); cause != nil && !isLie(err) && !errors.Is(err, errStall) {
 		return cause
 	}
 	return err
@@ -325,12 +324,16 @@ func (y *History) asks(p peer.ID) bool {
 
 // session compares and fetches, one of a few at a time, and decides when the next one may be.
 func (l *link) session(ctx context.Context, a *asker, due spans) error {
+	slots := l.y.slots
+	if l.thin {
+		slots = l.y.thinSlots // those on thin lines must not keep the others waiting
+	}
 	select {
-	case l.y.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-l.y.slots }()
+	defer func() { <-slots }()
 	s := newSession(a, due, l.fresh)
 	defer s.release()
 	err := s.run(ctx)

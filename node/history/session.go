@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	maxRounds   = 200    // negentropy messages about some hours of a shard; the rest is for the next session
-	maxBarren   = 40     // of them one after the other that show nothing: sets of any size are at their ids after eight
-	maxQueued   = 20_000 // ids to fetch or to give; beyond, the rest of the comparison waits for the next session
-	wantIDs     = 256    // in one question
-	thinIDs     = 16     // the same on a thin line, so that what is more urgent soon comes first
-	atOnce      = 4      // questions for envelopes on their way
-	settle      = 500 * time.Millisecond
-	fewNeeded   = 64 // so few may be on their way with the flood: what has come after settle is not fetched
-	maxSession  = 5 * time.Minute
-	maxAnswer   = 10 * time.Minute // for one; whoever trickles a byte now and then must not hold a session for ever
-	maxMissing  = 64               // ids or ranges that a peer offers and does not have, if they are more than half
-	measureTime = 3 * time.Second
+	maxRounds    = 200    // negentropy messages about some hours of a shard; the rest is for the next session
+	maxBarren    = 40     // of them one after the other that show nothing: sets of any size are at their ids after eight
+	maxQueued    = 20_000 // ids to fetch or to give; beyond, the rest of the comparison waits for the next session
+	wantIDs      = 256    // in one question
+	thinIDs      = 16     // the same on a thin line, so that what is more urgent soon comes first
+	atOnce       = 4      // questions for envelopes on their way
+	settle       = 500 * time.Millisecond
+	fewNeeded    = 64 // so few may be on their way with the flood: what has come after settle is not fetched
+	maxSession   = 5 * time.Minute
+	maxMissing   = 64 // ids or ranges that a peer offers and does not have, if they are more than half
+	measureTime  = 3 * time.Second
+	questionTime = time.Minute // to write one
 
 	slow, thinnest = 1000, 125 // bytes a second that a line carries at least, if it is not known to be thin, or if it is
 )
@@ -49,19 +49,25 @@ func (a *asker) send(ctx context.Context, kind byte, body []byte, q question) er
 		return err
 	}
 	a.y.Count.Sent.Add(uint64(len(body) + 3))
-	_ = a.stream.SetWriteDeadline(time.Now().Add(writeTime)) // not every transport has deadlines
 	if q.answer != 0 {
 		a.awaited.Add(1)
 		a.pending = append(a.pending, q)
 	}
-	return writeFrame(a.stream, kind, body)
+	// Not a deadline, which not every transport has. A peer that does not even read stalls too.
+	watch := time.AfterFunc(questionTime, func() { _ = a.stream.Reset() })
+	err := writeFrame(a.stream, kind, body)
+	if !watch.Stop() {
+		return errStall
+	}
+	return err
 }
 
-// next waits for the next answer and handles it. A peer stalls when not a byte comes; however thin the line is, it has time.
+// next waits for the next answer and handles it. A peer stalls when not a byte comes, or only one now and then so as to hold
+// a session for ever; however thin the line is, an honest one has time.
 func (a *asker) next(ctx context.Context) (q question, err error) {
 	q = a.pending[0]
 	a.pending = a.pending[1:]
-	begun := time.Now()
+	begun, bytes := time.Now(), a.bytes.Load()
 	tick := time.NewTicker(answerTime / 4)
 	defer tick.Stop()
 	for {
@@ -77,11 +83,10 @@ func (a *asker) next(ctx context.Context) (q question, err error) {
 			}
 			return q, q.handle(f.body)
 		case <-tick.C:
-			if p := a.patience(q); time.Since(a.heard()) > p && time.Since(begun) > p {
+			took, p := time.Since(begun), a.patience(q)
+			trickles := float64(a.bytes.Load()-bytes) < thinnest/2*took.Seconds()
+			if took > p && (time.Since(a.heard()) > p || trickles) {
 				return q, errStall
-			}
-			if time.Since(begun) > maxAnswer {
-				return q, errSlow
 			}
 		}
 	}
