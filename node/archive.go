@@ -57,9 +57,7 @@ func (n *Node) Export(ctx context.Context, filters []protocol.Filter, emit func(
 		if err != nil {
 			return err
 		}
-		slices.SortFunc(events, func(a, b protocol.Event) int {
-			return itemOf(a).Compare(itemOf(b))
-		})
+		slices.SortFunc(events, protocol.Event.Compare)
 		for _, e := range events {
 			if !emit(e) {
 				return ctx.Err()
@@ -67,10 +65,6 @@ func (n *Node) Export(ctx context.Context, filters []protocol.Filter, emit func(
 		}
 	}
 	return nil
-}
-
-func itemOf(e protocol.Event) reconcile.Item {
-	return reconcile.Item{Time: e.CreatedAt(), ID: reconcile.ID(e.ID())}
 }
 
 // within narrows filters to a span, and leaves out those that match nothing in it.

@@ -1,8 +1,6 @@
 package protocol
 
 import (
-	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -166,7 +164,7 @@ func (b *BundleWriter) Add(e Event) error {
 	if e.createdAt < b.header.From || e.createdAt > b.header.To {
 		return fmt.Errorf("bundle: event %s is not in the range that the header names", e.id)
 	}
-	if b.Count() > 0 && compareInBundle(b.last, e) >= 0 {
+	if b.Count() > 0 && b.last.Compare(e) >= 0 {
 		return fmt.Errorf("bundle: event %s stands in the wrong place or twice", e.id)
 	}
 	envelope := e.AppendEnvelope(nil)
@@ -187,11 +185,6 @@ func (b *BundleWriter) Add(e Event) error {
 	b.raw = binary.AppendUvarint(b.raw, uint64(len(envelope)))
 	b.raw = append(b.raw, envelope...)
 	return nil
-}
-
-// compareInBundle orders by created_at ascending, then by id ascending.
-func compareInBundle(a, b Event) int {
-	return cmp.Or(cmp.Compare(a.createdAt, b.createdAt), bytes.Compare(a.id[:], b.id[:]))
 }
 
 // Count returns the number of events added.

@@ -41,7 +41,7 @@ func bundleEvents(t testing.TB, r *rand.Rand, n int) []Event {
 		}
 		events[i] = e.WithNonce(r.Uint64() >> r.IntN(64))
 	}
-	slices.SortFunc(events, compareInBundle)
+	slices.SortFunc(events, Event.Compare)
 	return events
 }
 

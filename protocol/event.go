@@ -7,6 +7,8 @@
 package protocol
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -113,6 +115,12 @@ func (e Event) Newer(o Event) bool {
 		return e.createdAt > o.createdAt
 	}
 	return string(e.id[:]) < string(o.id[:])
+}
+
+// Compare orders by created_at, then by id, both ascending: the order of bundles and of reconciliation. It is negative
+// when e comes before o, 0 when they are the same event.
+func (e Event) Compare(o Event) int {
+	return cmp.Or(cmp.Compare(e.createdAt, o.createdAt), bytes.Compare(e.id[:], o.id[:]))
 }
 
 // TagValue returns the first value of the first tag called name, "" when there is none.

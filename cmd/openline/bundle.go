@@ -117,7 +117,7 @@ func (s *bundleSource) report(ctx context.Context) (bundleReport, error) {
 			return bundleReport{}, err
 		}
 		for _, e := range events {
-			if r.Events > 0 && compareEvents(last, e) >= 0 {
+			if r.Events > 0 && last.Compare(e) >= 0 {
 				r.Astray++
 			}
 			if r.Events == 0 || e.CreatedAt() < r.First {

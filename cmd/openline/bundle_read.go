@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +19,7 @@ import (
 // bundleSource reads one bundle and checks every event in it.
 type bundleSource struct {
 	name   string
-	file   io.Closer // nil when there is nothing to close
+	file   io.Closer
 	reader *protocol.BundleReader
 	check  protocol.Check
 	ahead  bool // events ahead of the clock are good too: the clock of this machine may be wrong
@@ -31,62 +30,97 @@ type bundleSource struct {
 	waiting     []protocol.Event
 }
 
-// openBundles opens the files, "-" for standard input. Pictures of codes are joined into the bundles that they are
+// bundleInput is a bundle to be read.
+type bundleInput struct {
+	name string
+	size int64 // 0: not known
+	open func() (io.ReadCloser, error)
+}
+
+// bundleInputs looks at the files, "-" for standard input. Pictures of codes are joined into the bundles that they are
 // pieces of; a missing piece is an error.
-func (p *program) openBundles(names []string) (sources []*bundleSource, err error) {
-	defer func() {
-		if err != nil {
-			closeAll(sources)
-		}
-	}()
+func (p *program) bundleInputs(names []string) (inputs []bundleInput, err error) {
 	var pictures sheetPile
 	for _, name := range names {
-		in, file := p.in, io.Closer(nil)
-		if name != "-" {
-			f, err := os.Open(name)
-			if err != nil {
-				return sources, err
+		in, text, err := p.bundleInput(name)
+		if err == nil && text != "" {
+			if err = pictures.add(text); err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
 			}
-			in, file = f, f
 		}
-		b := bufio.NewReader(in)
-		if head, _ := b.Peek(4); isPicture(head) {
-			text, err := readQR(b)
-			if err == nil {
-				err = pictures.add(text)
-			}
-			if file != nil {
-				err = errors.Join(err, file.Close())
-			}
-			if err != nil {
-				return sources, fmt.Errorf("%s: %w", name, err)
-			}
-			continue
-		}
-		s, err := newBundleSource(name, b, file)
 		if err != nil {
-			return sources, err
+			return nil, err
 		}
-		sources = append(sources, s)
+		if text == "" {
+			inputs = append(inputs, in)
+		}
 	}
 	for _, set := range pictures.sets {
 		raw, err := set.join()
 		if err != nil {
-			return sources, err
+			return nil, err
 		}
-		s, err := newBundleSource(set.name(), bytes.NewReader(raw), nil)
+		inputs = append(inputs, bundleInput{set.name(), int64(len(raw)), func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(raw)), nil
+		}})
+	}
+	return inputs, nil
+}
+
+// bundleInput looks at one file. If it is a picture it returns the text of the code in it.
+func (p *program) bundleInput(name string) (in bundleInput, text string, err error) {
+	r := p.in
+	in = bundleInput{name: name, open: func() (io.ReadCloser, error) { return os.Open(name) }}
+	if name != "-" {
+		f, err := os.Open(name)
 		if err != nil {
-			return sources, err
+			return in, "", err
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return in, "", err
+		}
+		r, in.size = f, info.Size()
+	}
+	b := bufio.NewReader(r)
+	if name == "-" {
+		in.open = func() (io.ReadCloser, error) { return io.NopCloser(b), nil }
+	}
+	if head, _ := b.Peek(4); isPicture(head) { // a file that cannot be read says so when it is opened
+		if text, err = readQR(b); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return in, text, err
+}
+
+// openBundles opens all of them.
+func (p *program) openBundles(names []string) (sources []*bundleSource, err error) {
+	inputs, err := p.bundleInputs(names)
+	for _, in := range inputs {
+		s, err := in.source()
+		if err != nil {
+			closeAll(sources)
+			return nil, err
 		}
 		sources = append(sources, s)
 	}
-	return sources, nil
+	return sources, err
 }
 
-// newBundleSource closes file when it fails.
-func newBundleSource(name string, r io.Reader, file io.Closer) (*bundleSource, error) {
+func (in bundleInput) source() (*bundleSource, error) {
+	r, err := in.open()
+	if err != nil {
+		return nil, err
+	}
+	return newBundleSource(in.name, r)
+}
+
+// newBundleSource closes r when it fails.
+func newBundleSource(name string, r io.ReadCloser) (*bundleSource, error) {
 	reader, err := protocol.NewBundleReader(r)
-	s := &bundleSource{name: name, file: file, reader: reader, refused: map[protocol.Code]int{},
+	s := &bundleSource{name: name, file: r, reader: reader, refused: map[protocol.Code]int{},
 		check: protocol.Check{Scope: protocol.Late, Now: time.Now()}}
 	if err != nil {
 		s.close()
@@ -95,11 +129,7 @@ func newBundleSource(name string, r io.Reader, file io.Closer) (*bundleSource, e
 	return s, nil
 }
 
-func (s *bundleSource) close() {
-	if s.file != nil {
-		s.file.Close() // it was only read
-	}
-}
+func (s *bundleSource) close() { s.file.Close() } // it was only read
 
 func closeAll(sources []*bundleSource) {
 	for _, s := range sources {
@@ -185,10 +215,4 @@ func parseAll(envelopes [][]byte, parse func([]byte) (protocol.Event, error)) ([
 	}
 	workers.Wait()
 	return events, errs
-}
-
-// compareEvents orders as a bundle does: by created_at, then by id.
-func compareEvents(a, b protocol.Event) int {
-	x, y := a.ID(), b.ID()
-	return cmp.Or(cmp.Compare(a.CreatedAt(), b.CreatedAt()), bytes.Compare(x[:], y[:]))
 }

@@ -80,7 +80,7 @@ func bundleOf(t testing.TB, network string, events []protocol.Event) []byte {
 // eventsIn reads a bundle that must be whole.
 func eventsIn(t testing.TB, raw []byte) (events []protocol.Event) {
 	t.Helper()
-	s, err := newBundleSource("test", bytes.NewReader(raw), nil)
+	s, err := newBundleSource("test", io.NopCloser(bytes.NewReader(raw)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,13 +152,13 @@ func TestMergeIsASortedUnion(t *testing.T) {
 				}
 			}
 			want = append(want, some...)
-			s, err := newBundleSource(fmt.Sprint(i), bytes.NewReader(bundleOf(t, "main", some)), nil)
+			s, err := newBundleSource(fmt.Sprint(i), io.NopCloser(bytes.NewReader(bundleOf(t, "main", some))))
 			if err != nil {
 				t.Fatal(err)
 			}
 			sources = append(sources, s)
 		}
-		slices.SortFunc(want, compareEvents)
+		slices.SortFunc(want, protocol.Event.Compare)
 		want = slices.CompactFunc(want, func(a, b protocol.Event) bool { return a.ID() == b.ID() })
 		var out bytes.Buffer
 		if err := merge(context.Background(), &out, sources, ""); err != nil {
@@ -179,7 +179,7 @@ func TestMergeKeepsTheBestStamp(t *testing.T) {
 	}
 	var sources []*bundleSource
 	for _, e := range []protocol.Event{e, best, e.WithNonce(1)} {
-		s, err := newBundleSource("", bytes.NewReader(bundleOf(t, "main", []protocol.Event{e})), nil)
+		s, err := newBundleSource("", io.NopCloser(bytes.NewReader(bundleOf(t, "main", []protocol.Event{e}))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestSplitStaysBelowTheSizeAndLosesNothing(t *testing.T) {
 
 // A machine whose clock is far behind must not throw away what it carries.
 func TestAWrongClockLosesNothing(t *testing.T) {
-	s, err := newBundleSource("a", bytes.NewReader(testBundle(t, 5, "main", 0)), nil)
+	s, err := newBundleSource("a", io.NopCloser(bytes.NewReader(testBundle(t, 5, "main", 0))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -29,9 +28,9 @@ of its own: one that gets lost costs only what was in it. Events that are refuse
   openline bundle split week.openline --max-size 1.4MB --out /media/floppy`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			limit, err := humanize.ParseBytes(size)
-			if err != nil || limit == 0 || limit > 1<<62 {
-				return usagef("for example --max-size 10MB", "max-size: %q is no size", size)
+			limit, err := parseSize("max-size", size, "10MB", 1, 1<<62)
+			if err != nil {
+				return err
 			}
 			sources, err := p.openBundles(args)
 			if err != nil {
@@ -231,7 +230,7 @@ func (h *mergeHead) advance(ctx context.Context) error {
 		}
 		order := 1
 		if h.any {
-			order = compareEvents(e, h.event)
+			order = e.Compare(h.event)
 		}
 		if order < 0 {
 			return fmt.Errorf("%s is not in order: it was not made as a bundle", h.source.name)
@@ -246,7 +245,7 @@ func (h *mergeHead) advance(ctx context.Context) error {
 // takeLeast takes the least event from all heads that have it, ok = false at the end.
 func takeLeast(ctx context.Context, heads []*mergeHead) (least protocol.Event, ok bool, err error) {
 	for _, h := range heads {
-		if !h.end && (!ok || compareEvents(h.event, least) < 0) {
+		if !h.end && (!ok || h.event.Compare(least) < 0) {
 			least, ok = h.event, true
 		}
 	}

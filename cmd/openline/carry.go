@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,8 +29,7 @@ func (p *program) bundleExportCmd() *cobra.Command {
 	var q api.BundleQuery
 	var since, until time.Duration
 	var size string
-	var qr bool
-	var force bool
+	var qr, force bool
 	cmd := &cobra.Command{
 		Use:   "export FILE | -",
 		Short: "Write what the daemon keeps into a file that can be carried by hand",
@@ -51,9 +51,9 @@ With --qr a few notes become QR codes: "-" shows them on the terminal, FILE.png 
 				q.Until = now.Add(-until)
 			}
 			if size != "" {
-				n, err := humanize.ParseBytes(size)
-				if err != nil || n == 0 {
-					return usagef("for example --max-size 5MB", "max-size: %q is no size", size)
+				n, err := parseSize("max-size", size, "5MB", 1, math.MaxInt64)
+				if err != nil {
+					return err
 				}
 				q.Max = int64(n)
 			}
@@ -83,19 +83,8 @@ func (p *program) exportFile(ctx context.Context, q api.BundleQuery, name string
 	if name == "-" {
 		return p.client().Export(ctx, q, p.out)
 	}
-	if _, err := os.Stat(name); err == nil && !force {
-		return &api.Hint{Err: fmt.Errorf("%s is there already", name), Hint: "add --force to overwrite it, or name another file"}
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.tmp") // made with mode 0600
+	err := writeFile(name, force, func(w io.Writer) error { return p.client().Export(ctx, q, w) })
 	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	err = errors.Join(p.client().Export(ctx, q, f), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the error above matters more
 		return err
 	}
 	info, err := os.Stat(name)
@@ -121,7 +110,7 @@ then the exit code is 1. Images of QR sheets go in together, in any order.`,
   openline bundle import sheet-*.png`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			inputs, err := p.importInputs(args)
+			inputs, err := p.bundleInputs(args)
 			if err != nil {
 				return err
 			}
@@ -132,62 +121,6 @@ then the exit code is 1. Images of QR sheets go in together, in any order.`,
 			return errors.Join(errs...)
 		},
 	}
-}
-
-// bundleInput is a bundle to be read.
-type bundleInput struct {
-	name string
-	size int64 // 0: not known
-	open func() (io.ReadCloser, error)
-}
-
-// importInputs prepares to read bundles; pictures of codes are joined into those that they are pieces of.
-func (p *program) importInputs(names []string) (inputs []bundleInput, err error) {
-	var pictures sheetPile
-	for _, name := range names {
-		if name == "-" {
-			inputs = append(inputs, bundleInput{"standard input", 0, func() (io.ReadCloser, error) { return io.NopCloser(p.in), nil }})
-			continue
-		}
-		text, size, err := lookInto(name)
-		if err == nil && text != "" {
-			err = pictures.add(text)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if text == "" {
-			inputs = append(inputs, bundleInput{name, size, func() (io.ReadCloser, error) { return os.Open(name) }})
-		}
-	}
-	for _, set := range pictures.sets {
-		raw, err := set.join()
-		if err != nil {
-			return nil, err
-		}
-		inputs = append(inputs, bundleInput{set.name(), int64(len(raw)), func() (io.ReadCloser, error) {
-			return io.NopCloser(bytes.NewReader(raw)), nil
-		}})
-	}
-	return inputs, nil
-}
-
-// lookInto returns the text of the code if a file is a picture, else the file's size.
-func lookInto(name string) (text string, size int64, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", 0, err
-	}
-	b := bufio.NewReader(f)
-	if head, _ := b.Peek(4); isPicture(head) { // a file that cannot be read says so when it is imported
-		text, err = readQR(b)
-	}
-	return text, info.Size(), err
 }
 
 // exportSheets shows a bundle as QR codes, or writes them as pictures.
@@ -269,12 +202,7 @@ func (p *program) importOne(ctx context.Context, in bundleInput) error {
 
 func (p *program) printReport(name string, r api.ImportReport) {
 	fmt.Fprintf(p.out, "%s: %d events: %d new, %d known", name, r.Events, r.New, r.Known)
-	var codes []string
-	for code := range r.Refused {
-		codes = append(codes, code)
-	}
-	slices.Sort(codes)
-	for _, code := range codes {
+	for _, code := range slices.Sorted(maps.Keys(r.Refused)) {
 		fmt.Fprintf(p.out, ", %d refused (%s)", r.Refused[code], code)
 	}
 	fmt.Fprintln(p.out)

@@ -79,18 +79,12 @@ func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
 // sizes reads the sizes that people write with units.
 func sizes(cfg *node.Config, size, budget string) error {
 	var err error
-	if cfg.MaxBytes, err = humanize.ParseBytes(size); err != nil {
-		return usagef("for example --keep-size 2GB", "keep-size: %q is no size", size)
+	if cfg.MaxBytes, err = parseSize("keep-size", size, "2GB", 0, math.MaxUint64); err != nil || budget == "" {
+		return err
 	}
-	if budget == "" {
-		return nil
-	}
-	n, err := humanize.ParseBytes(budget)
-	if err != nil || n > math.MaxInt32 {
-		return usagef("for example --budget 4kB", "budget: %q is no size", budget)
-	}
+	n, err := parseSize("budget", budget, "4kB", 0, math.MaxInt32)
 	cfg.Budget = int(n)
-	return nil
+	return err
 }
 
 func (p *program) runNode(ctx context.Context, cfg node.Config) error {

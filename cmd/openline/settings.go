@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -150,6 +151,15 @@ func settingNames() []string {
 	root.PersistentFlags().VisitAll(collect)
 	slices.Sort(names)
 	return names
+}
+
+// parseSize reads a number of bytes as people write it, such as 5MB, for a flag.
+func parseSize(flag, text, example string, least, most uint64) (uint64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n < least || n > most {
+		return 0, usagef(fmt.Sprintf("for example --%s %s", flag, example), "%s: %q is no size", flag, text)
+	}
+	return n, nil
 }
 
 // client returns the daemon's API: at --api if that is set, else where the daemon with the same data directory says

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -187,9 +185,7 @@ func (f *fake) Export(_ context.Context, filters []protocol.Filter, emit func(pr
 	f.mu.Lock()
 	events := slices.Clone(f.events)
 	f.mu.Unlock()
-	slices.SortFunc(events, func(a, b protocol.Event) int {
-		return cmp.Or(cmp.Compare(a.CreatedAt(), b.CreatedAt()), strings.Compare(a.ID().String(), b.ID().String()))
-	})
+	slices.SortFunc(events, protocol.Event.Compare)
 	for _, e := range events {
 		if slices.ContainsFunc(filters, func(f protocol.Filter) bool { return f.Matches(e) }) && !emit(e) {
 			return nil
