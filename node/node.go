@@ -171,7 +171,7 @@ func (n *Node) openDoor() error {
 	}
 	registry := prometheus.NewRegistry()
 	n.registerMetrics(registry)
-	cfg := api.Config{Backend: n, Archive: n, Token: token, AllowOrigins: n.cfg.AllowOrigins, AllowHosts: n.cfg.AllowHosts,
+	cfg := api.Config{Backend: n, Archive: n, Network: n.cfg.Network, Token: token, AllowOrigins: n.cfg.AllowOrigins, AllowHosts: n.cfg.AllowHosts,
 		Public: n.cfg.Relay, Limits: api.DefaultLimits(), Registry: registry, Log: n.log, Now: n.now, Version: n.cfg.Version}
 	if n.owner != nil {
 		cfg.Owner = n.owner

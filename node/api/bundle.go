@@ -36,12 +36,8 @@ func (s *Server) importBundle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest("openline bundle verify FILE says more", "%w", err)
 	}
-	st, err := s.cfg.Backend.Status(r.Context())
-	if err != nil {
-		return err
-	}
-	if h := in.Header(); h.Network != "" && h.Network != st.Network {
-		return &failure{http.StatusConflict, fmt.Errorf("the bundle is of the network %s and this node of %s", h.Network, st.Network),
+	if h := in.Header(); h.Network != "" && h.Network != s.cfg.Network {
+		return &failure{http.StatusConflict, fmt.Errorf("the bundle is of the network %s and this node of %s", h.Network, s.cfg.Network),
 			"run a daemon with --network " + h.Network + " and a --data directory of its own"}
 	}
 	report := ImportReport{Refused: map[string]int{}, Damage: []string{}}
@@ -93,22 +89,17 @@ func (s *Server) importFrame(ctx context.Context, frame protocol.BundleFrame, re
 	return g.Wait()
 }
 
-// travelling are the kinds that a bundle carries.
-func travelling() []uint16 {
-	return []uint16{protocol.KindProfile, protocol.KindNote, protocol.KindDeletion, protocol.KindRepost, protocol.KindReaction}
-}
-
 // exportBundle streams a bundle of what travels and matches the query. A stream that breaks off is a bundle that is cut.
 func (s *Server) exportBundle(w http.ResponseWriter, r *http.Request) error {
-	filters, err := s.bundleFilters(r)
+	follows, err := flag(r, "follows")
+	if err != nil {
+		return err
+	}
+	filters, _, err := s.chosen(r, protocol.Filter{}, follows)
 	if err != nil {
 		return err
 	}
 	most, err := bytesIn(r, "max")
-	if err != nil {
-		return err
-	}
-	st, err := s.cfg.Backend.Status(r.Context())
 	if err != nil {
 		return err
 	}
@@ -118,7 +109,7 @@ func (s *Server) exportBundle(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	h := protocol.BundleHeader{Network: st.Network, To: protocol.MaxBundleTime}
+	h := protocol.BundleHeader{Network: s.cfg.Network, To: protocol.MaxBundleTime}
 	if f := filters[0]; f.Since != nil {
 		h.From = *f.Since
 	}
@@ -169,6 +160,9 @@ func (s *Server) newestWithin(ctx context.Context, filters []protocol.Filter, mo
 	left, events, full := most-bundleFixed, 0, false
 	newest.some = map[protocol.ID]bool{}
 	err = s.cfg.Backend.Follow(ctx, filters, math.MaxInt32, func(e protocol.Event) bool {
+		if !protocol.Travels(e.Kind()) {
+			return true
+		}
 		if left -= int64(len(e.AppendEnvelope(nil)) + bundleOverhead); left < 0 {
 			full = true
 			return false
@@ -185,27 +179,6 @@ func (s *Server) newestWithin(ctx context.Context, filters []protocol.Filter, mo
 		err = badRequest("a few hundred bytes are the least", "not even one event fits into %d bytes", most)
 	}
 	return newest, err
-}
-
-// bundleFilters says what the caller wants to carry: everything, or topics, authors, follows.
-func (s *Server) bundleFilters(r *http.Request) ([]protocol.Filter, error) {
-	followed, err := flag(r, "follows")
-	if err != nil {
-		return nil, err
-	}
-	q := r.URL.Query()
-	if !followed {
-		if !q.Has("topic") && !q.Has("author") {
-			q.Set("all", "true")
-		}
-	}
-	r.URL.RawQuery = q.Encode()
-	limit := math.MaxInt32
-	filters, _, err := s.feedFilters(r, limit)
-	for i := range filters {
-		filters[i].Kinds, filters[i].Limit = travelling(), nil
-	}
-	return filters, err
 }
 
 // bytesIn reads a number of bytes out of the query, 0 for none.
@@ -281,12 +254,7 @@ type BundleQuery struct {
 
 // Export writes a bundle to w. An error says that it is cut.
 func (c *Client) Export(ctx context.Context, q BundleQuery, w io.Writer) error {
-	v := url.Values{"topic": q.Topics, "author": q.Authors}
-	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
-		if !at.IsZero() {
-			v.Set(name, strconv.FormatInt(at.Unix(), 10))
-		}
-	}
+	v := choice(q.Topics, q.Authors, q.Since, q.Until)
 	if q.Follows {
 		v.Set("follows", "true")
 	}

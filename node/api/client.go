@@ -165,16 +165,24 @@ type FeedItem struct {
 	Name  string
 }
 
-// Feed calls show with each note, the oldest first, and with Watch goes on until ctx ends or show returns an error.
-// Every event is verified once more here.
-func (c *Client) Feed(ctx context.Context, f FeedQuery, show func(FeedItem) error) error {
-	q := url.Values{"topic": f.Topics, "author": f.Authors, "limit": {strconv.Itoa(f.Limit)},
-		"watch": {strconv.FormatBool(f.Watch)}, "all": {strconv.FormatBool(f.All)}}
-	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+// choice is the part of a query that Server.chosen reads.
+func choice(topics, authors []string, since, until time.Time) url.Values {
+	q := url.Values{"topic": topics, "author": authors}
+	for name, at := range map[string]time.Time{"since": since, "until": until} {
 		if !at.IsZero() {
 			q.Set(name, strconv.FormatInt(at.Unix(), 10))
 		}
 	}
+	return q
+}
+
+// Feed calls show with each note, the oldest first, and with Watch goes on until ctx ends or show returns an error.
+// Every event is verified once more here.
+func (c *Client) Feed(ctx context.Context, f FeedQuery, show func(FeedItem) error) error {
+	q := choice(f.Topics, f.Authors, f.Since, f.Until)
+	q.Set("limit", strconv.Itoa(f.Limit))
+	q.Set("watch", strconv.FormatBool(f.Watch))
+	q.Set("all", strconv.FormatBool(f.All))
 	return c.do(ctx, "GET", "/feed", q, nil, func(resp *http.Response) error {
 		lines := bufio.NewScanner(resp.Body)
 		lines.Buffer(nil, 1<<20)

@@ -120,9 +120,9 @@ func (c *conn) handle(ctx context.Context, raw []byte) {
 // event publishes in a goroutine of its own, so that the store commits many events of one client at once. OKs come in
 // any order.
 func (c *conn) event(ctx context.Context, raw []byte) {
-	if !c.rate.Allow() {
+	if err := c.overRate(); err != nil {
 		c.metrics.events.WithLabelValues("rate").Inc()
-		c.answer(ctx, raw, Receipt{}, protocol.Reject(protocol.Busy, "too many messages; %.0f a second are the most", c.cfg.Limits.MessagesPerSecond))
+		c.answer(ctx, raw, Receipt{}, err)
 		return
 	}
 	select {
@@ -137,6 +137,22 @@ func (c *conn) event(ctx context.Context, raw []byte) {
 		c.metrics.events.WithLabelValues(verdict(err)).Inc()
 		c.answer(ctx, raw, r, err)
 	})
+}
+
+// overRate takes a message from the client's share; the *protocol.Rejection says that there is none left.
+func (c *conn) overRate() error {
+	if c.rate.Allow() {
+		return nil
+	}
+	return protocol.Reject(protocol.Busy, "too many messages; %.0f a second are the most", c.cfg.Limits.MessagesPerSecond)
+}
+
+// allow is overRate for messages that are refused in words of NIP-01.
+func (c *conn) allow() error {
+	if err := c.overRate(); err != nil {
+		return fmt.Errorf("%s: %w", okPrefix(protocol.Busy), err)
+	}
+	return nil
 }
 
 // answer sends OK, or a NOTICE when the event does not even say its id.
@@ -159,8 +175,8 @@ func (c *conn) notice(ctx context.Context, text string) { c.send(ctx, frame("NOT
 func (c *conn) request(ctx context.Context, m message) {
 	c.end(m.sub)
 	filters, err := parseFilters(m.filters, c.cfg.Limits.Filters)
-	if err == nil && !c.rate.Allow() {
-		err = fmt.Errorf("rate-limited: too many messages; %.0f a second are the most", c.cfg.Limits.MessagesPerSecond)
+	if err == nil {
+		err = c.allow()
 	}
 	if err != nil {
 		c.send(ctx, frame("CLOSED", m.sub, err.Error()))

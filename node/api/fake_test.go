@@ -252,7 +252,7 @@ const testToken = "secret-token"
 func serve(t testing.TB, f *fake, change func(*Config)) *door {
 	t.Helper()
 	d := &door{t: t, log: &bytes.Buffer{}}
-	cfg := Config{Backend: f, Archive: f, Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
+	cfg := Config{Backend: f, Archive: f, Network: "main", Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(d.log, nil)), Now: time.Now, Version: "test"}
 	if change != nil {
 		change(&cfg)

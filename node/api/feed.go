@@ -35,7 +35,11 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	filters, what, err := s.feedFilters(r, limit)
+	all, err := flag(r, "all")
+	if err != nil {
+		return err
+	}
+	filters, what, err := s.chosen(r, protocol.Filter{Kinds: []uint16{protocol.KindNote}, Limit: &limit}, !all)
 	if err != nil {
 		return err
 	}
@@ -48,12 +52,9 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) error {
 	return out.stream(r.Context(), filters, limit, watch)
 }
 
-// feedFilters says what the caller wants to see, and how that was found out.
-func (s *Server) feedFilters(r *http.Request, limit int) (filters []protocol.Filter, what string, err error) {
-	all, err := flag(r, "all")
-	if err != nil {
-		return nil, "", err
-	}
+// chosen narrows base to the times, topics and authors that the caller names, and says how it found out. Whoever names
+// none means what the user follows, if mine is set, or everything.
+func (s *Server) chosen(r *http.Request, base protocol.Filter, mine bool) (filters []protocol.Filter, what string, err error) {
 	var follows []Follow
 	what = "filter"
 	for _, t := range r.URL.Query()["topic"] {
@@ -69,7 +70,7 @@ func (s *Server) feedFilters(r *http.Request, limit int) (filters []protocol.Fil
 		}
 		follows = append(follows, f)
 	}
-	if len(follows) == 0 && !all && s.cfg.Owner != nil {
+	if len(follows) == 0 && mine && s.cfg.Owner != nil {
 		if follows, err = s.cfg.Owner.Follows(r.Context()); err != nil {
 			return nil, "", err
 		}
@@ -78,7 +79,6 @@ func (s *Server) feedFilters(r *http.Request, limit int) (filters []protocol.Fil
 	if len(follows) == 0 {
 		what = "all"
 	}
-	base := protocol.Filter{Kinds: []uint16{protocol.KindNote}, Limit: &limit}
 	for name, bound := range map[string]**int64{"since": &base.Since, "until": &base.Until} {
 		if at, err := moment(r, name, time.Time{}); err != nil {
 			return nil, "", err

@@ -25,27 +25,30 @@ var openAPI []byte
 
 type route struct {
 	method, path string
-	handle       func(http.ResponseWriter, *http.Request) error
+	handle       handler
+	body         int64 // bytes that a body may have; 0: as a message
 }
+
+type handler func(http.ResponseWriter, *http.Request) error
 
 func (s *Server) routes() []route {
 	return []route{
-		{"GET", "/status", s.status},
-		{"GET", "/peers", s.peers},
-		{"GET", "/topics", s.topics},
-		{"GET", "/feed", s.feed},
-		{"POST", "/posts", s.post},
-		{"POST", "/events", s.publish},
-		{"GET", "/events/{id}/holders", s.holders},
-		{"GET", "/bundle", s.exportBundle},
-		{"POST", "/bundle", s.importBundle},
-		{"GET", "/follows", s.owned(s.follows)},
-		{"POST", "/follows", s.owned(s.follow)},
-		{"DELETE", "/follows", s.owned(s.unfollow)},
-		{"GET", "/key", s.owned(s.key)},
-		{"POST", "/key", s.owned(s.setKey)},
-		{"POST", "/key/export", s.owned(s.exportKey)},
-		{"GET", "/openapi.json", s.describeAPI},
+		{method: "GET", path: "/status", handle: s.status},
+		{method: "GET", path: "/peers", handle: s.peers},
+		{method: "GET", path: "/topics", handle: s.topics},
+		{method: "GET", path: "/feed", handle: s.feed},
+		{method: "POST", path: "/posts", handle: s.post},
+		{method: "POST", path: "/events", handle: s.publish},
+		{method: "GET", path: "/events/{id}/holders", handle: s.holders},
+		{method: "GET", path: "/bundle", handle: s.exportBundle},
+		{method: "POST", path: "/bundle", handle: s.importBundle, body: s.cfg.Limits.BundleBytes},
+		{method: "GET", path: "/follows", handle: s.owned(s.follows)},
+		{method: "POST", path: "/follows", handle: s.owned(s.follow)},
+		{method: "DELETE", path: "/follows", handle: s.owned(s.unfollow)},
+		{method: "GET", path: "/key", handle: s.owned(s.key)},
+		{method: "POST", path: "/key", handle: s.owned(s.setKey)},
+		{method: "POST", path: "/key/export", handle: s.owned(s.exportKey)},
+		{method: "GET", path: "/openapi.json", handle: s.describeAPI},
 	}
 }
 
@@ -66,13 +69,10 @@ type problem struct {
 	Code  string `json:"code,omitempty"`
 }
 
-// answer turns a handler's error into a JSON answer. What no rule foresees is logged and not shown.
-func (s *Server) answer(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+// answer turns a handler's error into a JSON answer. What no rule foresees is logged and not shown. A body may have most
+// bytes.
+func (s *Server) answer(handle handler, most int64) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		most := s.cfg.Limits.MessageBytes
-		if r.URL.Path == prefix+"/bundle" {
-			most = s.cfg.Limits.BundleBytes // which is read frame by frame
-		}
 		r.Body = http.MaxBytesReader(w, r.Body, most)
 		if err := handle(w, r); err != nil && r.Context().Err() == nil {
 			f := asFailure(err)
@@ -140,7 +140,7 @@ func readJSON(r *http.Request, v any) error {
 }
 
 // owned is for calls that only make sense where somebody's key and follows are.
-func (s *Server) owned(handle func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+func (s *Server) owned(handle handler) handler {
 	if s.cfg.Owner != nil {
 		return handle
 	}

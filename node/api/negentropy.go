@@ -33,8 +33,8 @@ func (c *conn) negentropy(ctx context.Context, m message) {
 
 // reconcile returns the answer to a message. The error begins with one of the words of NIP-01.
 func (c *conn) reconcile(ctx context.Context, m message) ([]byte, error) {
-	if !c.rate.Allow() {
-		return nil, fmt.Errorf("rate-limited: too many messages; %.0f a second are the most", c.cfg.Limits.MessagesPerSecond)
+	if err := c.allow(); err != nil {
+		return nil, err
 	}
 	msg, err := hex.DecodeString(m.payload)
 	if err != nil {

@@ -7,6 +7,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type Config struct {
 	Backend Backend
 	Archive Archive
 	Owner   Owner  // nil on a relay
+	Network string // bundles of others are refused
 	Token   string // what callers of /api/v1 must show
 
 	AllowOrigins []string // web pages that may use the door, "*" for all
@@ -117,11 +119,11 @@ func NewServer(cfg Config) (*Server, error) {
 	s.mux.Handle("GET /metrics", s.guard.local(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	api := http.NewServeMux()
 	for _, r := range s.routes() {
-		api.HandleFunc(r.method+" "+prefix+r.path, s.answer(r.handle))
+		api.HandleFunc(r.method+" "+prefix+r.path, s.answer(r.handle, cmp.Or(r.body, cfg.Limits.MessageBytes)))
 	}
 	api.HandleFunc("/", s.answer(func(http.ResponseWriter, *http.Request) error {
 		return &failure{http.StatusNotFound, errors.New("there is no such call"), "GET " + prefix + "/openapi.json lists them"}
-	}))
+	}, cfg.Limits.MessageBytes))
 	s.mux.Handle(prefix+"/", s.guard.local(s.guard.token(api)))
 	return s, nil
 }
