@@ -67,7 +67,7 @@ func info(h host.Host) peer.AddrInfo { return peer.AddrInfo{ID: h.ID(), Addrs: h
 func TestFinderConnectsAgainAfterALoss(t *testing.T) {
 	inNetwork(t, func(ctx context.Context, hosts []host.Host) {
 		a, b := hosts[0], hosts[1]
-		f := NewFinder(a, slog.New(slog.DiscardHandler), Configured{info(b), info(a)})
+		f := NewFinder(FinderConfig{Host: a, Log: slog.New(slog.DiscardHandler)}, Configured{info(b), info(a)})
 		go f.Run(ctx)
 		time.Sleep(3 * time.Second)
 		if !connected(a, b) {
@@ -105,7 +105,7 @@ func TestFinderTriesAFailedSourceAgainAndGivesUpOnTheUnreachable(t *testing.T) {
 		gone := info(hosts[2])
 		hosts[2].Close()
 		s := &flaky{peer: gone}
-		f := NewFinder(hosts[0], slog.New(slog.DiscardHandler), s, Configured{info(hosts[1])})
+		f := NewFinder(FinderConfig{Host: hosts[0], Log: slog.New(slog.DiscardHandler)}, s, Configured{info(hosts[1])})
 		go f.Run(ctx)
 		time.Sleep(65 * time.Second)
 		if n := s.calls.Load(); n != 2 {

@@ -15,30 +15,57 @@ import (
 )
 
 const (
-	dials       = 8                // at once
-	dialTimeout = 15 * time.Second // of one attempt with all addresses of a peer
-	firstWait   = time.Second      // after the first failure; doubled with each
+	dials       = 8           // at once
+	firstWait   = time.Second // after the first failure; doubled with each
 	longestWait = time.Minute
-	maxFailures = 10   // after which a found peer is forgotten; a configured one never is
-	maxFound    = 1024 // peers remembered; more are not taken up until some are forgotten
+	sourceWait  = 2 * time.Second  // between the starts of two sources, while nobody is connected
+	maxFailures = 10               // after which a found peer is forgotten; a kept one never is
+	maxFound    = 1024             // peers remembered; more are not taken up until some are forgotten
+	housekeep   = time.Minute      // between two writings of the book
+	keptWait    = 10 * time.Second // at most, for peers that are never given up
 )
 
-// Finder dials whomever its sources find and dials again when a connection is lost.
+// FinderConfig is what a Finder works with. Funcs may be nil.
+type FinderConfig struct {
+	Host        host.Host
+	Log         *slog.Logger
+	Book        *Book         // nil: nothing is remembered
+	Want        int           // connections of our making beyond which only kept peers are dialled; 0: any number
+	DialTimeout time.Duration // of one attempt with all addresses of a peer; 0: 30 s
+
+	Carrier func(ma.Multiaddr) string // names what carries a connection
+	Worked  func(ma.Multiaddr)        // told where a connection came about
+	Failed  func(error)               // told how an attempt failed
+}
+
+// Finder dials whomever its sources find and dials again when a connection is lost. It spreads its connections over
+// networks and carriers, so that nobody who owns one network surrounds it.
 type Finder struct {
+	cfg     FinderConfig
 	host    host.Host
 	sources []Source
 	log     *slog.Logger
 	found   chan candidate
 	done    chan outcome
 
-	mu    sync.Mutex // guards names
+	mu    sync.Mutex // guards the fields below
 	names map[peer.ID]string
+	told  map[string]Told
+}
+
+// Told is what came of a source.
+type Told struct {
+	Name  string
+	Found int   // peers, each as often as it was named
+	Err   error // of the last try; nil when it worked or is still at it
+	Done  bool  // it has told all it knows
 }
 
 type candidate struct {
 	peer.AddrInfo
 	source   string
-	keep     bool // for ever
+	keep     bool // for ever, and beyond Want
+	order    int  // of finding
 	failures int
 	next     time.Time // no attempt before
 	dialing  bool
@@ -50,10 +77,25 @@ type outcome struct {
 }
 
 // NewFinder returns a Finder that works while Run does.
-func NewFinder(h host.Host, log *slog.Logger, sources ...Source) *Finder {
-	return &Finder{host: h, sources: sources, log: log,
+func NewFinder(cfg FinderConfig, sources ...Source) *Finder {
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = 30 * time.Second
+	}
+	if cfg.Carrier == nil {
+		cfg.Carrier = func(ma.Multiaddr) string { return "" }
+	}
+	if cfg.Worked == nil {
+		cfg.Worked = func(ma.Multiaddr) {}
+	}
+	if cfg.Failed == nil {
+		cfg.Failed = func(error) {}
+	}
+	if cfg.Book != nil {
+		sources = append([]Source{cfg.Book}, sources...)
+	}
+	return &Finder{cfg: cfg, host: cfg.Host, sources: sources, log: cfg.Log,
 		// When found is full the source waits; done has room for every attempt under way.
-		found: make(chan candidate, 16), done: make(chan outcome, dials), names: map[peer.ID]string{}}
+		found: make(chan candidate, 16), done: make(chan outcome, dials), names: map[peer.ID]string{}, told: map[string]Told{}}
 }
 
 // Source returns the name of the source that found p, "" when p came by itself.
@@ -63,14 +105,39 @@ func (f *Finder) Source(p peer.ID) string {
 	return f.names[p]
 }
 
-// Run finds and dials until ctx ends. A source that fails is started again after a while.
+// Sources says what came of each source so far, in the order of their start.
+func (f *Finder) Sources() []Told {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []Told
+	for _, s := range f.sources {
+		t := f.told[s.Name()]
+		t.Name = s.Name()
+		all = append(all, t)
+	}
+	return all
+}
+
+// Run finds and dials until ctx ends. Sources start one after the other, the nearest first, and go on side by side; one
+// that fails is started again after a while.
 func (f *Finder) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, s := range f.sources {
-		g.Go(func() error { return f.search(ctx, s) })
+	for i, s := range f.sources {
+		g.Go(func() error {
+			f.awaitTurn(ctx, i)
+			return f.search(ctx, s)
+		})
 	}
 	g.Go(func() error { return f.keepConnected(ctx, g) })
 	return g.Wait()
+}
+
+// awaitTurn waits for the i-th source's turn. The first three are on this machine or on its own network.
+func (f *Finder) awaitTurn(ctx context.Context, i int) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Duration(max(0, i-2)) * sourceWait):
+	}
 }
 
 func (f *Finder) search(ctx context.Context, s Source) error {
@@ -78,12 +145,17 @@ func (f *Finder) search(ctx context.Context, s Source) error {
 	level := slog.LevelWarn // the first time
 	for {
 		err := s.Find(ctx, func(p peer.AddrInfo) {
+			f.note(s, func(t *Told) { t.Found++ })
 			select {
 			case f.found <- candidate{AddrInfo: p, source: s.Name(), keep: keep}:
 			case <-ctx.Done():
 			}
 		})
-		if ctx.Err() != nil || err == nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		f.note(s, func(t *Told) { t.Err, t.Done = err, err == nil })
+		if err == nil {
 			return nil
 		}
 		f.log.Log(ctx, level, "a source of peers does not work; it is tried again every minute", "source", s.Name(), "error", err)
@@ -96,11 +168,20 @@ func (f *Finder) search(ctx context.Context, s Source) error {
 	}
 }
 
+func (f *Finder) note(s Source, change func(*Told)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.told[s.Name()]
+	change(&t)
+	f.told[s.Name()] = t
+}
+
 // keepConnected owns the candidates: it takes up what is found and starts attempts that are due.
 func (f *Finder) keepConnected(ctx context.Context, g *errgroup.Group) error {
 	known := map[peer.ID]*candidate{}
-	tick := time.NewTicker(firstWait)
+	tick, keep := time.NewTicker(firstWait), time.NewTicker(housekeep)
 	defer tick.Stop()
+	defer keep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -110,20 +191,13 @@ func (f *Finder) keepConnected(ctx context.Context, g *errgroup.Group) error {
 		case o := <-f.done:
 			f.settle(ctx, known, o)
 		case <-tick.C:
+		case <-keep.C:
+			f.remember()
 		}
-		under := 0
-		for _, c := range known {
-			if c.dialing {
-				under++
-			}
-		}
-		for _, c := range known {
-			if under < dials && f.due(c) {
-				c.dialing = true
-				under++
-				info := c.AddrInfo
-				g.Go(func() error { f.dial(ctx, info); return nil })
-			}
+		for _, c := range f.next(known) {
+			c.dialing = true
+			info := c.AddrInfo
+			g.Go(func() error { f.dial(ctx, info); return nil })
 		}
 	}
 }
@@ -133,9 +207,11 @@ func (f *Finder) due(c *candidate) bool {
 }
 
 func (f *Finder) take(known map[peer.ID]*candidate, c candidate) {
-	if c.ID == f.host.ID() {
+	if c.ID == f.host.ID() || len(c.Addrs) == 0 {
 		return
 	}
+	c.keep = c.keep || f.cfg.Book != nil && f.cfg.Book.Invited(c.ID)
+	c.order = len(known)
 	old := known[c.ID]
 	if old == nil {
 		if len(known) >= maxFound && !c.keep {
@@ -148,7 +224,7 @@ func (f *Finder) take(known map[peer.ID]*candidate, c candidate) {
 		return
 	}
 	old.keep = old.keep || c.keep
-	if c.source == old.source && !c.keep {
+	if c.source == old.source {
 		old.Addrs = c.Addrs // the newest word of the same source
 	} else {
 		old.Addrs = ma.Unique(append(old.Addrs, c.Addrs...))
@@ -156,8 +232,10 @@ func (f *Finder) take(known map[peer.ID]*candidate, c candidate) {
 }
 
 func (f *Finder) dial(ctx context.Context, p peer.AddrInfo) {
-	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	dctx, cancel := context.WithTimeout(ctx, f.cfg.DialTimeout)
 	defer cancel()
+	// What is in the peer store from an earlier attempt may be out of date, a used up token above all.
+	f.host.Peerstore().ClearAddrs(p.ID)
 	f.done <- outcome{p.ID, f.host.Connect(dctx, p)}
 }
 
@@ -170,9 +248,14 @@ func (f *Finder) settle(ctx context.Context, known map[peer.ID]*candidate, o out
 	c.dialing = false
 	if o.err == nil {
 		c.failures, c.next = 0, time.Now().Add(firstWait)
+		f.succeeded(c)
 		return
 	}
 	c.failures++
+	f.cfg.Failed(o.err)
+	if f.cfg.Book != nil {
+		f.cfg.Book.Failed(o.id)
+	}
 	f.log.Debug("peer unreachable", "source", c.source, "failures", c.failures)
 	if c.failures >= maxFailures && !c.keep {
 		delete(known, o.id)
@@ -182,5 +265,22 @@ func (f *Finder) settle(ctx context.Context, known map[peer.ID]*candidate, o out
 		return
 	}
 	wait := min(firstWait<<min(c.failures-1, 10), longestWait)
+	if c.keep {
+		wait = min(wait, keptWait)
+	}
 	c.next = time.Now().Add(wait/2 + rand.N(wait))
+}
+
+func (f *Finder) succeeded(c *candidate) {
+	for _, conn := range f.host.Network().ConnsToPeer(c.ID) {
+		if conn.Stat().Direction != network.DirOutbound {
+			continue
+		}
+		at := conn.RemoteMultiaddr()
+		f.cfg.Worked(at)
+		if f.cfg.Book != nil && c.source != "lan" {
+			f.cfg.Book.Worked(c.ID, c.source, at)
+		}
+		return
+	}
 }

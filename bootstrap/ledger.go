@@ -84,6 +84,11 @@ type entry struct {
 	member bool
 }
 
+func newToken() (t Token) {
+	rand.Read(t[:])
+	return t
+}
+
 // Issued describes an invite without its secret.
 type Issued struct {
 	ID      string    `json:"id"`
@@ -194,7 +199,7 @@ func (l *Ledger) issue(i *issued) (Issued, Token, error) {
 	if len(l.invites) >= maxInvites {
 		return Issued{}, Token{}, fmt.Errorf("%w: there are %d", ErrEnough, len(l.invites))
 	}
-	rand.Read(i.Token[:])
+	i.Token = hexToken(newToken())
 	var id [4]byte
 	rand.Read(id[:])
 	i.ID, i.Created = hex.EncodeToString(id[:]), l.now().UTC().Truncate(time.Second)

@@ -1,14 +1,13 @@
 package bootstrap
 
 import (
-	"crypto/rand"
 	"errors"
 	"path/filepath"
 	"testing"
 	"time"
 )
 
-// book is a ledger in a directory, with a clock that the test moves.
+// testLedger is a ledger in a directory, with a clock that the test moves.
 func testLedger(t *testing.T) (l *Ledger, pass func(time.Duration), again func() *Ledger) {
 	t.Helper()
 	now := time.Unix(1_800_000_000, 0)
@@ -21,11 +20,6 @@ func testLedger(t *testing.T) (l *Ledger, pass func(time.Duration), again func()
 		return l
 	}
 	return again(), func(d time.Duration) { now = now.Add(d) }, again
-}
-
-func randomToken() (t Token) {
-	rand.Read(t[:])
-	return t
 }
 
 func expect(t *testing.T, l *Ledger, what string, token Token, ok, guest bool) {
@@ -42,8 +36,8 @@ func TestInvitesCountTheirUses(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, l, "a link", link, true, true)
-	expect(t, l, "a stranger", randomToken(), false, false)
-	a, b := randomToken(), randomToken()
+	expect(t, l, "a stranger", newToken(), false, false)
+	a, b := newToken(), newToken()
 	for range 2 { // the answer to the first was lost
 		if err := l.Redeem(link, a); err != nil {
 			t.Fatal(err)
@@ -52,7 +46,7 @@ func TestInvitesCountTheirUses(t *testing.T) {
 	if err := l.Redeem(link, b); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Redeem(link, randomToken()); !errors.Is(err, ErrUsedUp) {
+	if err := l.Redeem(link, newToken()); !errors.Is(err, ErrUsedUp) {
 		t.Errorf("a third of two uses: %v", err)
 	}
 	expect(t, l, "a used up link", link, false, true)
@@ -74,7 +68,7 @@ func TestRevokingCutsOneInviteAndItsChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	member, other, grandchild := randomToken(), randomToken(), randomToken()
+	member, other, grandchild := newToken(), newToken(), newToken()
 	if err := errors.Join(l.Redeem(link, member), l.Redeem(otherLink, other)); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +104,7 @@ func TestMembersHandOnFewInvites(t *testing.T) {
 	if _, _, err := l.Child(link); err == nil {
 		t.Error("a guest may invite")
 	}
-	member := randomToken()
+	member := newToken()
 	if err := l.Redeem(link, member); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +119,7 @@ func TestMembersHandOnFewInvites(t *testing.T) {
 		if err != nil || child.Uses != childUses {
 			t.Fatalf("child %d: %+v, %v", i, child, err)
 		}
-		if err := l.Redeem(token, randomToken()); err != nil {
+		if err := l.Redeem(token, newToken()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -33,12 +33,13 @@ type admitted struct {
 // errStranger is the reason for which nobody says anything.
 var errStranger = errors.New("no token that is good here")
 
-// enter lets a connection in, if its token is still good.
-func (g *guard) enter(conn net.Conn, t Token) (*carried, error) {
+// enter lets a connection in, if its token is still good. rung ends the address under which libp2p knows it.
+func (g *guard) enter(conn net.Conn, t Token, rung ma.Multiaddr) (*carried, error) {
 	remote, err := manet.FromNetAddr(conn.RemoteAddr())
 	if err != nil {
 		return nil, err
 	}
+	remote = remote.Encapsulate(rung)
 	ok, guest := g.admit(t)
 	if !ok {
 		return nil, errStranger

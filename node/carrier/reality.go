@@ -166,7 +166,9 @@ func (r *reality) listen(a ma.Multiaddr, d *door) (net.Listener, error) {
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return r.set.dialTo(ctx, addr, "cover") }}
 	go func() {
 		learnCover(&base)
-		d.greet(l, func(ctx context.Context, conn net.Conn) (net.Conn, Token, error) { return r.shake(ctx, conn, base.Clone()) })
+		d.greet(l, func(ctx context.Context, conn net.Conn) (net.Conn, Token, error) {
+			return r.shake(ctx, conn, base.Clone())
+		})
 	}()
 	for _, host := range hosts(ip) {
 		r.set.listening(host.Encapsulate(ma.StringCast(fmt.Sprintf("/tcp/%d/tls/sni/%s/reality", l.Addr().(*net.TCPAddr).Port, p.sni))).

@@ -87,13 +87,20 @@ func (s *skeleton) Listen(a ma.Multiaddr) (transport.Listener, error) {
 	if !s.serves(a) {
 		return nil, fmt.Errorf("%s cannot listen on %s", s.name(), a)
 	}
-	d := &door{set: s.set, addr: a, in: make(chan *carried), closed: make(chan struct{})}
+	d := &door{set: s.set, addr: a, rung: suffix(a), in: make(chan *carried), closed: make(chan struct{})}
 	l, err := s.listen(a, d)
 	if err != nil {
 		return nil, err
 	}
 	d.listener = l
 	return s.upgrader.UpgradeGatedMaListener(s, s.upgrader.GateMaListener(d)), nil
+}
+
+// suffix is what an address has behind its port: the rung.
+func suffix(a ma.Multiaddr) ma.Multiaddr {
+	_, rest := ma.SplitFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_TCP })
+	_, rest = ma.SplitFirst(rest)
+	return rest
 }
 
 // carried is a connection inside a rung's tunnel. For libp2p its address is the one dialled, which names the carrier
@@ -130,6 +137,7 @@ const (
 type door struct {
 	set      *Set
 	addr     ma.Multiaddr
+	rung     ma.Multiaddr // what addr has behind the port
 	listener net.Listener
 	in       chan *carried
 	closed   chan struct{}
@@ -166,7 +174,7 @@ func (d *door) greet(l net.Listener, shake func(context.Context, net.Conn) (net.
 
 // admit hands a connection on whose token was found good, and closes it when nobody takes it.
 func (d *door) admit(conn net.Conn, t Token) {
-	c, err := d.set.guard.enter(conn, t)
+	c, err := d.set.guard.enter(conn, t, d.rung)
 	if err != nil {
 		conn.Close()
 		return

@@ -26,7 +26,6 @@ import (
 
 	"github.com/gorilla/websocket"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // wss is a web socket inside TLS on a path that only the invited know. Every other request is answered by an ordinary
@@ -122,16 +121,10 @@ func (w *wss) listen(a ma.Multiaddr, d *door) (net.Listener, error) {
 	port := l.Addr().(*net.TCPAddr).Port
 	for _, host := range hosts(ip) {
 		at := host.Encapsulate(ma.StringCast(fmt.Sprintf("/tcp/%d", port)))
-		_, rest := ma.SplitFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_TCP })
-		_, rest = ma.SplitFirst(rest)
-		if at = at.Encapsulate(rest); pin != nil {
+		if at = at.Encapsulate(d.rung); pin != nil {
 			at = pinned(at, pin)
 		}
 		w.set.listening(at)
-	}
-	d.addr = a
-	if bound, err := manet.FromNetAddr(l.Addr()); err == nil {
-		d.addr = bound.Encapsulate(ma.StringCast("/ws"))
 	}
 	return &served{l, server}, nil
 }
