@@ -297,3 +297,13 @@ func (b *Book) save() error {
 	b.dirty = err != nil
 	return err
 }
+
+// Addrs returns where a peer is to be found, without tokens.
+func (b *Book) Addrs(p peer.ID) []ma.Multiaddr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.peers[p]; e != nil {
+		return slices.Clone(e.Addrs)
+	}
+	return nil
+}

@@ -248,18 +248,18 @@ func (l *Ledger) Redeem(t, own Token) error {
 }
 
 // Revoke ends an invite, those made from it, and everybody's stay who came by them; nobody else's.
-func (l *Ledger) Revoke(id string) error {
+func (l *Ledger) Revoke(id string) (Issued, error) {
 	l.mu.Lock()
 	i := l.find(id)
 	if i == nil {
 		l.mu.Unlock()
-		return fmt.Errorf("%w as %q", ErrNoInvite, id)
+		return Issued{}, fmt.Errorf("%w as %q", ErrNoInvite, id)
 	}
 	i.Revoked = true
-	err := l.save()
+	d, err := l.describe(i), l.save()
 	l.mu.Unlock()
 	l.cut()
-	return err
+	return d, err
 }
 
 // List returns the invites, the newest last.

@@ -80,7 +80,7 @@ func TestRevokingCutsOneInviteAndItsChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, l, "who came by a member", grandchild, true, false)
-	if err := l.Revoke(first.ID); err != nil {
+	if _, err := l.Revoke(first.ID); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, l, "the revoked link", link, false, true)
@@ -90,7 +90,7 @@ func TestRevokingCutsOneInviteAndItsChildren(t *testing.T) {
 	if _, _, err := l.Child(member); err == nil {
 		t.Error("the revoked may invite")
 	}
-	if err := l.Revoke("nonsense"); !errors.Is(err, ErrNoInvite) {
+	if _, err := l.Revoke("nonsense"); !errors.Is(err, ErrNoInvite) {
 		t.Errorf("revoking nothing: %v", err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"openline/node/api"
+	"openline/node/carrier"
 	"openline/node/store"
 	"openline/protocol"
 )
@@ -55,7 +56,10 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 		PeerList: n.peerList(), Events: stats.Events, Bytes: stats.Bytes, Waiting: stats.Outbox,
 		API: n.APIAddress(), Started: n.started,
 	}
-	if n.cfg.Relay {
+	switch {
+	case n.cfg.Bridge:
+		s.Role = "bridge"
+	case n.cfg.Relay:
 		s.Role = "relay"
 	}
 	s.Peers = len(s.PeerList)
@@ -106,7 +110,10 @@ func (n *Node) peerList() []api.Peer {
 		seen[id] = true
 		p := api.Peer{ID: id.String(), Address: c.RemoteMultiaddr().String(), Direction: "out",
 			Source: n.finder.Source(id), Since: c.Stat().Opened.UTC(), Mesh: linked[id],
-			Local: n.isLocal(c.RemoteMultiaddr()), Carrier: carrierOf(c.RemoteMultiaddr())}
+			Local: n.isLocal(c.RemoteMultiaddr()), Carrier: carrier.Name(c.RemoteMultiaddr())}
+		if carrier.Secret(c.RemoteMultiaddr()) {
+			p.Address = "" // whoever looks over a shoulder must not learn where a bridge is
+		}
 		if c.Stat().Direction == network.DirInbound {
 			p.Direction = "in"
 		}

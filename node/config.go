@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -14,6 +16,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"openline/bootstrap"
+	"openline/node/carrier"
 	"openline/node/mesh"
 )
 
@@ -26,6 +29,10 @@ type Config struct {
 	Listen  []string // multiaddrs
 	Peers   []string // multiaddrs that end in /p2p/ and a peer id; never given up
 	LAN     bool     // look for neighbours by multicast and answer them
+	NAT     bool     // ask the router for a port, and other nodes whether and how one can be reached; in mode open only
+	Bridge  bool     // a relay in no list, which speaks to those alone who hold an invite
+
+	Carriers carrier.Config // Dir, Admit, Tokens, Lookup and Log are the node's to fill in
 
 	KeepFor  time.Duration // how long strangers' events stay; 0: for ever
 	MaxBytes uint64        // of all events before compression, beyond which the oldest of strangers go; 0: any
@@ -56,6 +63,8 @@ func DefaultConfig() Config {
 		Listen: []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1",
 			"/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"},
 		LAN:      true,
+		NAT:      true,
+		Carriers: carrier.Config{Mode: carrier.Open, TorSOCKS: "127.0.0.1:9050", TorControl: "127.0.0.1:9051"},
 		KeepFor:  90 * 24 * time.Hour, // the longest cut so far, of 2026, took 88 days
 		MaxBytes: 4 << 30,
 	}
@@ -70,6 +79,45 @@ func RelayConfig() Config {
 	c.Listen = []string{"/ip4/0.0.0.0/tcp/4870", "/ip4/0.0.0.0/udp/4870/quic-v1",
 		"/ip6/::/tcp/4870", "/ip6/::/udp/4870/quic-v1"}
 	return c
+}
+
+// BridgeConfig returns the settings of a relay that only the invited find: an ordinary web server for everybody else.
+func BridgeConfig() Config {
+	c := RelayConfig()
+	c.Bridge = true
+	c.API = DefaultAPI
+	c.Listen = []string{"/ip4/0.0.0.0/tcp/443/tls/ws"}
+	return c
+}
+
+// settle makes the settings agree with the mode: what it forbids is off, whoever asked for it.
+func (c Config) settle() Config {
+	if c.Bridge {
+		c.Relay = true
+	}
+	if c.Carriers.Mode != carrier.Open || c.Bridge {
+		c.LAN, c.NAT = false, false
+	}
+	c.Listen = slices.DeleteFunc(slices.Clone(c.Listen), func(s string) bool {
+		a, err := ma.NewMultiaddr(s)
+		return err == nil && !c.mayListen(a)
+	})
+	if !slices.ContainsFunc(c.Listen, func(s string) bool { return !strings.Contains(s, "/127.0.0.1/") && !strings.Contains(s, "/ip6/::1/") }) {
+		c.NAT = false // nobody could come
+	}
+	return c
+}
+
+// mayListen reports whether a socket may show what listens there. In modes careful and tor, and on a bridge, plain
+// carriers show libp2p to whoever asks.
+func (c Config) mayListen(a ma.Multiaddr) bool {
+	switch carrier.Name(a) {
+	case carrier.QUIC, carrier.TCP:
+		return c.Carriers.Mode == carrier.Open && !c.Bridge && c.Carriers.Allows(carrier.Name(a))
+	case carrier.Tor:
+		return c.Carriers.Allows(carrier.Tor)
+	}
+	return c.Carriers.Mode != carrier.OnlyTor
 }
 
 // defaultDir is where the system has programs keep a user's data: by the XDG base directory specification, Apple's
@@ -117,6 +165,12 @@ func (c Config) Validate() error {
 	}
 	if c.Budget < 0 || c.Budget > 0 && c.Budget < 256 {
 		return fmt.Errorf("budget: %d bytes a second are less than 256", c.Budget)
+	}
+	if err := c.Carriers.Validate(); err != nil {
+		return err
+	}
+	if c.Bridge && len(c.settle().Listen) == 0 {
+		return errors.New("listen: a bridge needs an address that is disguised, such as /ip4/0.0.0.0/tcp/443/tls/ws")
 	}
 	_, err := c.peers()
 	return err

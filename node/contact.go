@@ -16,6 +16,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"openline/node/api"
+	"openline/node/carrier"
 	"openline/node/history"
 	"openline/protocol"
 )
@@ -214,6 +215,9 @@ func (n *Node) lookForContact() {
 // isLocal reports whether an address is of this machine or of a local network. Addresses behind a carrier-grade NAT are
 // not: whoever is there reached this node over a provider.
 func (n *Node) isLocal(a ma.Multiaddr) bool {
+	if name := carrier.Name(a); name == carrier.PT || name == carrier.Tor {
+		return false // a program on this machine is in between
+	}
 	if manet.IsIPLoopback(a) || manet.IsIP6LinkLocal(a) || manet.IsPrivateAddr(a) && !isCarrierNAT(a) {
 		return true
 	}
@@ -236,19 +240,6 @@ func isCarrierNAT(a ma.Multiaddr) bool {
 	}
 	v4 := ip.To4()
 	return v4 != nil && v4[0] == 100 && v4[1]&0xc0 == 64 // 100.64.0.0/10, RFC 6598
-}
-
-// carrierOf names what carries a connection.
-func carrierOf(a ma.Multiaddr) string {
-	for _, p := range a.Protocols() {
-		switch p.Code {
-		case ma.P_QUIC_V1:
-			return "quic"
-		case ma.P_WS, ma.P_WSS:
-			return "websocket"
-		}
-	}
-	return "tcp"
 }
 
 // reach says in numbers how this node is connected.

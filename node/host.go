@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -17,13 +18,15 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/gologshim"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"openline/node/api"
+	"openline/node/carrier"
 )
 
 // Connections above high are trimmed to low. Under 16 a node that loses half of them can fall out of the mesh.
@@ -32,14 +35,17 @@ const (
 	relayConnsLow, relayConnsHigh = 400, 600
 )
 
-// newHost opens the sockets of the plain carriers: TCP and QUIC, with Noise. The agent string is the same for all
-// versions: a peer learns that this is openline, not which bugs it has.
-func newHost(cfg Config) (host.Host, error) {
+// Idle connections are asked for a sign of life this often, and given up after this long without one: a censor who
+// freezes a connection says nothing.
+const (
+	aliveEvery   = 10 * time.Second
+	aliveTimeout = 8 * time.Second
+)
+
+// newHost opens the sockets on the carriers that the mode allows. Inside all of them is Noise. The agent string is the
+// same for all versions: a peer learns that this is openline, not which bugs it has.
+func newHost(cfg Config, carriers *carrier.Set, key crypto.PrivKey) (host.Host, error) {
 	gologshim.SetDefaultHandler(slog.DiscardHandler) // libp2p writes peers' ids and addresses into its logs
-	key, err := peerKey(cfg)
-	if err != nil {
-		return nil, err
-	}
 	low, high := connsLow, connsHigh
 	if cfg.Relay {
 		low, high = relayConnsLow, relayConnsHigh
@@ -52,18 +58,27 @@ func newHost(cfg Config) (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := libp2p.New(
+	muxer := *yamux.DefaultTransport
+	muxer.KeepAliveInterval, muxer.ConnectionWriteTimeout = aliveEvery, aliveTimeout
+	dial := dialTimeout(cfg)
+	options := append(carriers.Options(),
 		libp2p.Identity(key),
 		libp2p.NoListenAddrs, // see listen: New leaves goroutines behind when a socket cannot be opened
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), // else two nodes share a port, each hearing half
-		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New),
+		libp2p.Muxer(yamux.ID, &muxer),
 		libp2p.ConnectionManager(conns),
 		libp2p.ResourceManager(limits),
 		libp2p.UserAgent("openline"),
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
+		libp2p.SwarmOpts(swarm.WithDialTimeout(dial), swarm.WithDialTimeoutLocal(min(dial, 10*time.Second))),
+		libp2p.AddrsFactory(func(addrs []ma.Multiaddr) []ma.Multiaddr {
+			if cfg.Bridge {
+				return nil // identify would tell every peer
+			}
+			return carrier.Public(addrs)
+		}),
 	)
+	h, err := libp2p.New(append(options, reachability(cfg)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("start libp2p: %w", err)
 	}
@@ -71,6 +86,27 @@ func newHost(cfg Config) (host.Host, error) {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
+}
+
+// dialTimeout is for one address: Tor takes its time.
+func dialTimeout(cfg Config) time.Duration {
+	if cfg.Carriers.Mode == carrier.OnlyTor {
+		return 90 * time.Second
+	}
+	return 20 * time.Second
+}
+
+// reachability lets nodes behind a router be reached: by a port of the router's, by a hole in it, or by a relay, which
+// passes on without limits because gossip does not run over limited connections. All of it shows libp2p.
+func reachability(cfg Config) []libp2p.Option {
+	if !cfg.NAT {
+		return []libp2p.Option{libp2p.DisableRelay()}
+	}
+	options := []libp2p.Option{libp2p.NATPortMap(), libp2p.EnableAutoNATv2(), libp2p.EnableRelay(), libp2p.EnableHolePunching()}
+	if cfg.Relay {
+		return append(options, libp2p.EnableRelayService(relay.WithInfiniteLimits()))
+	}
+	return options
 }
 
 // listen opens the sockets one by one. Only IPv6 may be missing, as it is on many machines.
@@ -113,15 +149,14 @@ func loopback(prefix string) rcmgr.NetworkPrefixLimit {
 	return rcmgr.NetworkPrefixLimit{Network: netip.MustParsePrefix(prefix), ConnCount: relayConnsHigh}
 }
 
-// peerKey returns the key of the peer id: a relay's lasts, for addresses with it are handed around; anybody else's is
-// fresh at every start, so that nobody is recognised by it.
-func peerKey(cfg Config) (crypto.PrivKey, error) {
-	if !cfg.Relay {
-		key, _, err := crypto.GenerateEd25519Key(rand.Reader)
-		return key, err
-	}
+// peerKey returns the key of the peer id: a lasting one of a relay, for addresses with it are handed around, and of a
+// daemon whose invites name it; anybody else's is fresh at every start, so that nobody is recognised by it.
+func peerKey(cfg Config, lasting bool) (crypto.PrivKey, error) {
 	path := filepath.Join(cfg.Dir, "peer.key")
 	raw, err := os.ReadFile(path)
+	if err == nil && !lasting {
+		return freshKey(path) // the invites that named the old one are over
+	}
 	if err == nil {
 		key, err := crypto.UnmarshalPrivateKey(raw)
 		if err != nil {
@@ -131,13 +166,19 @@ func peerKey(cfg Config) (crypto.PrivKey, error) {
 		return key, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the relay's peer key: %w", err)
+		return nil, fmt.Errorf("read the peer key: %w", err)
 	}
+	return freshKey(path)
+}
+
+// freshKey makes a key and writes it down: nobody knows at the start of a run whether it will make invites.
+func freshKey(path string) (crypto.PrivKey, error) {
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	if raw, err = crypto.MarshalPrivateKey(key); err != nil {
+	raw, err := crypto.MarshalPrivateKey(key)
+	if err != nil {
 		return nil, err
 	}
 	return key, writeFile(path, string(raw))

@@ -20,6 +20,7 @@ import (
 
 	"openline/bootstrap"
 	"openline/node/api"
+	"openline/node/carrier"
 	"openline/node/history"
 	"openline/node/mesh"
 	"openline/node/store"
@@ -38,6 +39,9 @@ type Node struct {
 	receipts *receipts
 	contact  *contact
 	finder   *bootstrap.Finder
+	carriers *carrier.Set
+	book     *bootstrap.Book
+	ledger   *bootstrap.Ledger
 	owner    *owner // nil on a relay
 	server   *api.Server
 	listener net.Listener // nil without an API
@@ -52,6 +56,7 @@ func Open(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg = cfg.settle()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -96,12 +101,44 @@ func (n *Node) openHost() error {
 		n.host = n.cfg.host
 		return nil
 	}
-	h, err := newHost(n.cfg)
+	if err := n.openCarriers(); err != nil {
+		return err
+	}
+	key, err := peerKey(n.cfg, n.cfg.Relay || n.ledger.Pending())
+	if err != nil {
+		return err
+	}
+	h, err := newHost(n.cfg, n.carriers, key)
 	if err != nil {
 		return err
 	}
 	n.host = h
 	n.closers = append(n.closers, h.Close)
+	return nil
+}
+
+// openCarriers opens what invites and carriers keep in files.
+func (n *Node) openCarriers() error {
+	var err error
+	if n.ledger, err = bootstrap.OpenLedger(filepath.Join(n.cfg.Dir, "invites.json"), n.now, func() { n.carriers.Cut() }); err != nil {
+		return err
+	}
+	if n.book, err = openBook(n.cfg.Dir, n.now); err != nil {
+		return err
+	}
+	c := n.cfg.Carriers
+	c.Dir, c.Log = n.cfg.Dir, n.log
+	c.Admit = func(t carrier.Token) (ok, guest bool) { return n.ledger.Admit(bootstrap.Token(t)) }
+	c.Tokens = func() (all []carrier.Token) {
+		for _, t := range n.ledger.Tokens() {
+			all = append(all, carrier.Token(t))
+		}
+		return all
+	}
+	if n.carriers, err = carrier.New(c); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.carriers.Close)
 	return nil
 }
 
@@ -122,7 +159,15 @@ func (n *Node) openMesh() error {
 	if n.cfg.LAN {
 		sources = append(sources, bootstrap.LAN{Host: n.host, Network: n.cfg.Network})
 	}
-	n.finder = bootstrap.NewFinder(n.host, n.log, sources...)
+	cfgF := bootstrap.FinderConfig{Host: n.host, Log: n.log, Book: n.book, Carrier: carrier.Name, DialTimeout: dialTimeout(n.cfg) + 10*time.Second}
+	if n.carriers != nil {
+		cfgF.Worked, cfgF.Failed = n.carriers.Ladder().Worked, n.carriers.Ladder().Failed
+	}
+	if !n.cfg.Relay {
+		cfgF.Want = wantedConns
+	}
+	n.finder = bootstrap.NewFinder(cfgF, sources...)
+	n.serveInvites()
 	return nil
 }
 
@@ -171,7 +216,7 @@ func (n *Node) openDoor() error {
 	}
 	registry := prometheus.NewRegistry()
 	n.registerMetrics(registry)
-	cfg := api.Config{Backend: n, Archive: n, Network: n.cfg.Network, Token: token, AllowOrigins: n.cfg.AllowOrigins, AllowHosts: n.cfg.AllowHosts,
+	cfg := api.Config{Backend: n, Archive: n, Inviter: n, Network: n.cfg.Network, Token: token, AllowOrigins: n.cfg.AllowOrigins, AllowHosts: n.cfg.AllowHosts,
 		Public: n.cfg.Relay, Limits: api.DefaultLimits(), Registry: registry, Log: n.log, Now: n.now, Version: n.cfg.Version}
 	if n.owner != nil {
 		cfg.Owner = n.owner
@@ -208,6 +253,7 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return n.server.Serve(ctx, n.listener) })
 	}
 	g.Go(func() error { return n.finder.Run(ctx) })
+	g.Go(func() error { return n.runInvited(ctx) })
 	g.Go(func() error { return n.runOutbox(ctx) })
 	g.Go(func() error { return n.history.Run(ctx) })
 	g.Go(func() error { return n.runTrim(ctx) })

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"openline/node"
 )
@@ -34,9 +35,17 @@ func (p *program) relayCmd() *cobra.Command {
 		Short: "Run a public node: lasting address, larger mesh, a websocket for strangers' phones, no identity",
 		Long: `Runs a public node until it is interrupted. It listens on port 4870 (TCP and UDP) for nodes and on port 4869 for
 Nostr clients of anybody, within limits for each address. It keeps its peer id in the data directory and has no key to
-post with. Its address becomes known to everybody who asks: do not run one where that is dangerous.`,
+post with. Its address becomes known to everybody who asks: do not run one where that is dangerous.
+
+With --bridge it is in no list and speaks to those alone who hold an invite of its keeper's (openline invite). Everybody
+else finds a web site on port 443: an empty one, or what --decoy names. With REALITY it needs no certificate and looks
+like a well-known site of others. Other nodes that a bridge connects to by itself see its IP address, as anybody's.`,
 		Example: `  openline relay
-  openline relay --listen /ip4/0.0.0.0/tcp/443 --api 0.0.0.0:80`,
+  openline relay --listen /ip4/0.0.0.0/tcp/443 --api 0.0.0.0:80
+  openline relay --bridge --decoy ~/site --peer /ip4/192.0.2.7/tcp/4870/p2p/12D3Koo…
+  openline relay --bridge --listen /ip4/0.0.0.0/tcp/443/tls/sni/www.example.com/reality
+  openline relay --bridge --listen /ip4/127.0.0.1/tcp/8080/ws --announce /dns4/example.org/tcp/443/tls/ws
+  openline relay --bridge --listen /ip4/0.0.0.0/tcp/8443/pt/obfs4 --listen /ip4/127.0.0.1/tcp/0/tor`,
 		Args: cobra.NoArgs,
 	})
 }
@@ -49,6 +58,7 @@ func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
 	f.StringArrayVar(&cfg.Listen, "listen", cfg.Listen, "`MULTIADDR` on which nodes may connect; repeatable")
 	f.StringArrayVar(&cfg.Peers, "peer", nil, "`MULTIADDR` of a node to stay connected to, with /p2p/ and its id; repeatable")
 	f.BoolVar(&cfg.LAN, "lan", cfg.LAN, "find neighbours on the local network by multicast, which tells them that you run this")
+	carrierFlags(f, &cfg)
 	f.StringArrayVar(&cfg.AllowOrigins, "allow-origin", nil, "`ORIGIN` of a web page that may use the local door, such as https://example.org; repeatable")
 	f.StringArrayVar(&cfg.AllowHosts, "allow-host", nil, "`NAME` under which the local door may be addressed besides localhost; repeatable")
 	f.DurationVar(&cfg.KeepFor, "keep", cfg.KeepFor, "how long strangers' notes stay, such as 720h; yours and what you follow stay; 0: for ever")
@@ -57,6 +67,9 @@ func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more on stderr")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg.Dir, cfg.Version = p.data, version()
+		if cfg.Bridge {
+			asBridge(&cfg, cmd.Flags().Changed("listen"))
+		}
 		if err := sizes(&cfg, size, budget); err != nil {
 			return err
 		}
@@ -74,6 +87,33 @@ func (p *program) nodeCmd(cfg node.Config, cmd *cobra.Command) *cobra.Command {
 		return p.runNode(cmd.Context(), cfg)
 	}
 	return cmd
+}
+
+// carrierFlags are about how a node reaches others and is reached, and what of it shows.
+func carrierFlags(f *pflag.FlagSet, cfg *node.Config) {
+	if cfg.Relay {
+		f.BoolVar(&cfg.Bridge, "bridge", false, "be in no list and speak to the invited alone; a web site for everybody else")
+	}
+	f.BoolVar(&cfg.NAT, "nat", cfg.NAT, "ask the router for a port and other nodes how this one can be reached; in mode open only")
+	f.StringVar((*string)(&cfg.Carriers.Mode), "mode", string(cfg.Carriers.Mode), "how much to show: open: everything; careful: nothing that tells a censor what this is; tor: through Tor or not at all")
+	f.StringSliceVar(&cfg.Carriers.Only, "carriers", nil, "`NAMES` of the carriers to use, of quic,tcp,wss,reality,pt,tor,relay (default: all that the mode allows)")
+	f.StringVar(&cfg.Carriers.TorSOCKS, "tor", cfg.Carriers.TorSOCKS, "`HOST:PORT` of Tor's SOCKS port")
+	f.StringToStringVar(&cfg.Carriers.PTs, "pt", nil, "`NAME=PROGRAM` of a pluggable transport, such as obfs4=/usr/bin/lyrebird; repeatable")
+	f.StringArrayVar(&cfg.Carriers.Announce, "announce", nil, "`MULTIADDR` under which --listen is reached from outside, such as /dns4/example.org/tcp/443/tls/ws; repeatable")
+	f.StringVar(&cfg.Carriers.TLSCert, "tls-cert", "", "`FILE` with the certificate of this server's name (default: one of its own, which invites name)")
+	f.StringVar(&cfg.Carriers.TLSKey, "tls-key", "", "`FILE` with the key of --tls-cert")
+	f.StringVar(&cfg.Carriers.Decoy, "decoy", "", "`SITE` that strangers see: a directory with a web site, or the URL of one")
+	f.StringVar(&cfg.Carriers.Cover, "cover", "", "`HOST:PORT` of the site that REALITY stands before (default: the name in --listen, port 443)")
+	f.StringVar(&cfg.Carriers.TorControl, "tor-control", cfg.Carriers.TorControl, "`HOST:PORT` of Tor's control port, for an onion service")
+}
+
+// asBridge gives the settings that were not named a bridge's defaults.
+func asBridge(cfg *node.Config, listens bool) {
+	b := node.BridgeConfig()
+	cfg.API = b.API
+	if !listens {
+		cfg.Listen = b.Listen
+	}
 }
 
 // sizes reads the sizes that people write with units.
@@ -113,7 +153,11 @@ func (p *program) welcome(ctx context.Context, n *node.Node) error {
 	}
 	fmt.Fprintf(p.out, "openline %s, network %s\n", s.Role, s.Network)
 	fmt.Fprintf(p.out, "programs on this machine use it at %s (HTTP API: http://%s)\n", s.Websocket, s.API)
-	fmt.Fprintln(p.out, "other nodes reach it with --peer and one of:")
+	if len(s.Addresses) == 0 {
+		fmt.Fprintln(p.out, `other nodes reach it by an invite, if at all: "openline invite" makes one`)
+	} else {
+		fmt.Fprintln(p.out, "other nodes reach it with --peer and one of:")
+	}
 	for _, a := range s.Addresses {
 		fmt.Fprintf(p.out, "  %s\n", a)
 	}

@@ -69,7 +69,8 @@ func (p *program) root() *cobra.Command {
 		Long: `Openline floods short signed messages (Nostr events) over a peer-to-peer mesh, so that feeds stay reachable when
 a central service is down, blocked, or a country is cut off. Run a daemon, then post and follow through it.`,
 		Example: `  openline demo                                     see it work on this machine alone
-  openline daemon --peer /ip4/192.0.2.7/tcp/4870/p2p/12D3Koo…
+  openline daemon
+  openline join openline:join?…                     an invite from somebody you trust
   openline post "the bridge is open #tehran"
   openline follow '#tehran'
   openline feed --watch`,
@@ -89,7 +90,7 @@ a central service is down, blocked, or a country is cut off. Run a daemon, then 
 	f.StringVar(&p.config, "config", "", "settings `FILE` (default: openline/config.toml in the system's place for settings)")
 	f.BoolVar(&p.json, "json", false, "print JSON")
 	root.AddCommand(p.daemonCmd(), p.relayCmd(), p.demoCmd(), p.postCmd(), p.feedCmd(), p.followCmd(), p.unfollowCmd(),
-		p.followingCmd(), p.topicsCmd(), p.statusCmd(), p.peersCmd(), p.keyCmd(), p.bundleCmd(), p.configCmd(), p.versionCmd())
+		p.followingCmd(), p.topicsCmd(), p.statusCmd(), p.peersCmd(), p.inviteCmd(), p.joinCmd(), p.invitesCmd(), p.keyCmd(), p.bundleCmd(), p.configCmd(), p.versionCmd())
 	return root
 }
 

@@ -46,6 +46,14 @@ func (p *program) settle(cmd *cobra.Command) error {
 	return nil
 }
 
+func takesList(f *pflag.Flag) bool {
+	switch f.Value.Type() {
+	case "stringArray", "stringSlice", "stringToString":
+		return true
+	}
+	return false
+}
+
 func envName(flag string) string {
 	return "OPENLINE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -62,7 +70,7 @@ func (p *program) fromEnv(f *pflag.Flag) error {
 		return nil
 	}
 	values := []string{value}
-	if f.Value.Type() == "stringArray" {
+	if takesList(f) {
 		values = strings.Split(value, ",")
 	}
 	return p.assign(f, values, envName(f.Name))
@@ -81,7 +89,7 @@ func (p *program) fromFile(f *pflag.Flag, file map[string]any) error {
 	for _, v := range list {
 		values = append(values, fmt.Sprint(v))
 	}
-	if isList && f.Value.Type() != "stringArray" {
+	if isList && !takesList(f) {
 		return usagef("openline config init writes an example", "%s: %q takes one value, not a list", p.config, f.Name)
 	}
 	return p.assign(f, values, p.config)

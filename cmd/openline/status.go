@@ -56,7 +56,7 @@ func (p *program) peersCmd() *cobra.Command {
 				return p.printJSON(s.PeerList)
 			}
 			if s.Peers == 0 {
-				fmt.Fprintln(p.err, "no peers yet; name one with openline daemon --peer MULTIADDR")
+				fmt.Fprintln(p.err, "no peers yet; take up an invite with openline join LINK, or name one with openline daemon --peer MULTIADDR")
 			}
 			w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 			for _, peer := range s.PeerList {
@@ -64,7 +64,11 @@ func (p *program) peersCmd() *cobra.Command {
 				if peer.Mesh {
 					mesh = "mesh"
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", peer.Direction, humanize.Time(peer.Since), mesh, peer.Source, peer.Address+"/p2p/"+peer.ID)
+				at := peer.Address + "/p2p/" + peer.ID
+				if peer.Address == "" {
+					at = "hidden, by " + peer.Carrier
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", peer.Direction, humanize.Time(peer.Since), mesh, peer.Source, at)
 			}
 			return w.Flush()
 		},

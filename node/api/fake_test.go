@@ -252,7 +252,7 @@ const testToken = "secret-token"
 func serve(t testing.TB, f *fake, change func(*Config)) *door {
 	t.Helper()
 	d := &door{t: t, log: &bytes.Buffer{}}
-	cfg := Config{Backend: f, Archive: f, Network: "main", Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
+	cfg := Config{Backend: f, Archive: f, Inviter: f, Network: "main", Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(d.log, nil)), Now: time.Now, Version: "test"}
 	if change != nil {
 		change(&cfg)
@@ -336,4 +336,27 @@ func (d *door) request(method, path string, header http.Header, body string) (*h
 		r.Header.Del("Host")
 	}
 	return http.DefaultClient.Do(r)
+}
+
+func (f *fake) Invite(_ context.Context, d InviteDraft) (Invite, error) {
+	if d.Lifetime < time.Minute {
+		return Invite{}, &Hint{errors.New("too short"), "longer"}
+	}
+	return Invite{Issued: Issued{ID: "1", Uses: d.Uses, Expires: time.Unix(1_800_000_000, 0).Add(d.Lifetime)}, Link: "openline:join?x", Peers: 1}, nil
+}
+
+func (f *fake) Invites(context.Context) ([]Issued, error) { return []Issued{{ID: "1"}}, nil }
+
+func (f *fake) Revoke(_ context.Context, id string) (Issued, error) {
+	if id != "1" {
+		return Issued{}, &Hint{errors.New("no such invite"), ""}
+	}
+	return Issued{ID: "1", Revoked: true, Over: true}, nil
+}
+
+func (f *fake) Join(_ context.Context, link string) (Joined, error) {
+	if link == "" {
+		return Joined{}, &Hint{errors.New("no invite"), ""}
+	}
+	return Joined{Network: "main", Peers: 1, Carriers: []string{"wss"}}, nil
 }

@@ -48,6 +48,10 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/key", handle: s.owned(s.key)},
 		{method: "POST", path: "/key", handle: s.owned(s.setKey)},
 		{method: "POST", path: "/key/export", handle: s.owned(s.exportKey)},
+		{method: "GET", path: "/invites", handle: s.invites},
+		{method: "POST", path: "/invites", handle: s.invite},
+		{method: "DELETE", path: "/invites/{id}", handle: s.revoke},
+		{method: "POST", path: "/join", handle: s.join},
 		{method: "GET", path: "/openapi.json", handle: s.describeAPI},
 	}
 }

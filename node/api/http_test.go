@@ -70,6 +70,9 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		{"POST", "/bundle", bundle, 200}, {"POST", "/bundle", foreign, 409}, {"POST", "/bundle", "no bundle", 400},
 		{"GET", "/follows", "", 200}, {"POST", "/follows", `{"who":"#x"}`, 201}, {"POST", "/follows", `{"who":"#x"}`, 200},
 		{"POST", "/follows", `{"who":"npub1x"}`, 400}, {"DELETE", "/follows?who=%23x", "", 200}, {"DELETE", "/follows?who=%23x", "", 404},
+		{"POST", "/invites", `{"uses":5,"seconds":3600}`, 201}, {"POST", "/invites", `{"seconds":1}`, 409}, {"POST", "/invites", `{"seconds":-1}`, 400},
+		{"GET", "/invites", "", 200}, {"DELETE", "/invites/1", "", 200}, {"DELETE", "/invites/2", "", 409},
+		{"POST", "/join", `{"link":"openline:join?x"}`, 200}, {"POST", "/join", `{"link":""}`, 409}, {"POST", "/join", `{`, 400},
 		{"GET", "/key", "", 200}, {"POST", "/key", `{"action":"protect","passphrase":"x"}`, 200}, {"POST", "/key", `{"action":"new"}`, 409},
 		{"POST", "/key", `{"action":"unlock"}`, 403}, {"POST", "/key", `[]`, 400}, {"POST", "/key/export", "", 200},
 	} {
