@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -106,6 +107,7 @@ func reach(h host.Host, p peer.ID, a ma.Multiaddr) error {
 func cover(t *testing.T) string {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "the cover site") }))
 	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes by which REALITY learns how the site looks
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
