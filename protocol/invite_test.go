@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/hex"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,6 +20,73 @@ func sampleInvite() Invite {
 		{Key: [32]byte{1}, Addrs: [][]byte{{4, 192, 0, 2, 1, 6, 1, 187}, {4, 192, 0, 2, 2, 6, 1, 187}}, Token: &token},
 		{Key: [32]byte{2}, Addrs: [][]byte{{4, 192, 0, 2, 3, 6, 1, 187}}},
 	}}
+}
+
+// inviteVector is one case of invites.json, as SPEC.md section 15 describes it. Without a network it is to be refused.
+type inviteVector struct {
+	Name    string             `json:"name"`
+	Link    string             `json:"link"`
+	From    string             `json:"from_hex,omitempty"`
+	Network string             `json:"network,omitempty"`
+	Expires int64              `json:"expires,omitempty"`
+	Peers   []inviteVectorPeer `json:"peers,omitempty"`
+}
+
+type inviteVectorPeer struct {
+	Key   string   `json:"key_hex"`
+	Addrs []string `json:"addrs_hex"`
+	Token string   `json:"token_hex,omitempty"`
+}
+
+func inviteCases(t *testing.T) []inviteVector {
+	sign := func(i Invite) string {
+		link, err := i.Sign(inviteKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return link
+	}
+	whole := sampleInvite()
+	link := sign(whole)
+	copy(whole.From[:], inviteKey().Public().(ed25519.PublicKey))
+	described := describeInvite("two peers, one of them a bridge", link, whole)
+	broken := describeInvite("broken over lines", " "+link[:30]+"\n"+link[30:]+"\r\n", whole)
+	twice := base64.RawURLEncoding.EncodeToString(append(whole.append(nil), whole.append(nil)...))
+	return []inviteVector{described, broken,
+		{Name: "another scheme", Link: "openlime" + link[8:]},
+		{Name: "cut off", Link: link[:len(link)-4]},
+		{Name: "one letter changed", Link: link[:60] + map[bool]string{true: "B", false: "A"}[link[60] == 'A'] + link[61:]},
+		{Name: "no signature", Link: InviteScheme + base64.RawURLEncoding.EncodeToString(whole.append(nil))},
+		{Name: "fields twice", Link: InviteScheme + twice},
+		{Name: "nothing in it", Link: InviteScheme},
+	}
+}
+
+func describeInvite(name, link string, i Invite) inviteVector {
+	v := inviteVector{Name: name, Link: link, From: hex.EncodeToString(i.From[:]), Network: i.Network, Expires: i.Expires}
+	for _, p := range i.Peers {
+		vp := inviteVectorPeer{Key: hex.EncodeToString(p.Key[:])}
+		for _, a := range p.Addrs {
+			vp.Addrs = append(vp.Addrs, hex.EncodeToString(a))
+		}
+		if p.Token != nil {
+			vp.Token = hex.EncodeToString(p.Token[:])
+		}
+		v.Peers = append(v.Peers, vp)
+	}
+	return v
+}
+
+func TestInviteVectors(t *testing.T) {
+	for _, want := range readVectors[inviteVector](t, "invites.json") {
+		i, err := ParseInvite(want.Link)
+		if (err != nil) != (want.Network == "") {
+			t.Errorf("%s: %v", want.Name, err)
+		}
+		if got := describeInvite(want.Name, want.Link, i); err == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: read as %+v, want %+v", want.Name, got, want)
+		}
+	}
 }
 
 func TestInvitesComeBackFromTheirLink(t *testing.T) {

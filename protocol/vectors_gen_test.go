@@ -47,6 +47,7 @@ func TestVectorsAreReproducible(t *testing.T) {
 	g.write("shards.json", shardVectors())
 	g.write("filters.json", filterCases(t))
 	g.write("bundles.json", bundleCases())
+	g.write("invites.json", inviteCases(t))
 }
 
 type generator struct {
