@@ -6,6 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"openline/e2e/lab"
 	"openline/node/api"
 )
 
@@ -37,11 +43,25 @@ var openline = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	lab.Main(map[string]func([]string){"cover": coverSite})
 	code := m.Run()
 	if path, err := openline(); err == nil { // built by any test, or in vain
 		os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
+}
+
+// coverSite is a web site that knows nothing of us, on port 443.
+func coverSite([]string) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "the cover site") }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes by which the bridge learns how the site looks
+	l, err := net.Listen("tcp", ":443")
+	if err != nil {
+		panic(err)
+	}
+	s.Listener = l
+	s.StartTLS()
+	select {}
 }
 
 // patience is how long a test waits for what should take a second or two.

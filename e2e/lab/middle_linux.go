@@ -2,17 +2,14 @@ package lab
 
 import (
 	"bufio"
-	"container/heap"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -396,76 +393,6 @@ func (l *linkState) admits(p packet, left *linkState) bool {
 	return ok && (now.Before(until) || p.proto == protoTCP)
 }
 
-// forward sends an IP packet to a host, from the gateway.
-func (m *middle) forward(to *port, ip []byte, delay time.Duration) {
-	frame := make([]byte, 14+len(ip))
-	copy(frame, to.mac[:])
-	copy(frame[6:], gatewayMAC[:])
-	binary.BigEndian.PutUint16(frame[12:], unix.ETH_P_IP)
-	copy(frame[14:], ip)
-	m.send(to, frame, delay)
-}
-
-func (m *middle) send(to *port, frame []byte, delay time.Duration) {
-	if delay <= 0 {
-		unix.Write(to.fd, frame)
-		return
-	}
-	m.queue.count++
-	heap.Push(&m.queue, &pending{time.Now().Add(delay), m.queue.count, to, frame})
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
-}
-
-// deliver sends what waits when its time has come.
-func (m *middle) deliver() {
-	for {
-		m.mu.Lock()
-		wait := time.Hour
-		for len(m.queue.list) > 0 {
-			first := m.queue.list[0]
-			if wait = time.Until(first.at); wait > 0 {
-				break
-			}
-			heap.Pop(&m.queue)
-			unix.Write(first.to.fd, first.frame)
-			wait = time.Hour
-		}
-		m.mu.Unlock()
-		select {
-		case <-m.wake:
-		case <-time.After(wait):
-		}
-	}
-}
-
-type pending struct {
-	at    time.Time
-	order int
-	to    *port
-	frame []byte
-}
-
-type queue struct {
-	list  []*pending
-	count int
-}
-
-func (q *queue) Len() int { return len(q.list) }
-func (q *queue) Less(i, j int) bool {
-	a, b := q.list[i], q.list[j]
-	return a.at.Before(b.at) || a.at.Equal(b.at) && a.order < b.order
-}
-func (q *queue) Swap(i, j int) { q.list[i], q.list[j] = q.list[j], q.list[i] }
-func (q *queue) Push(x any)    { q.list = append(q.list, x.(*pending)) }
-func (q *queue) Pop() any {
-	last := q.list[len(q.list)-1]
-	q.list = q.list[:len(q.list)-1]
-	return last
-}
-
 // record writes a packet into the capture, while there is room.
 func (m *middle) record(ip []byte) {
 	if m.pcap == nil || m.room < len(ip) {
@@ -479,52 +406,4 @@ func (m *middle) record(ip []byte) {
 	}
 	m.pcap.Write(head[:])
 	m.pcap.Write(ip)
-}
-
-// runHost brings up the network of one host, and is the prober where it is told to be.
-func runHost() error {
-	in := bufio.NewScanner(os.Stdin)
-	if !in.Scan() {
-		return io.ErrUnexpectedEOF
-	}
-	addr := in.Text()
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	eth, err := netlink.LinkByName("eth0")
-	if err != nil {
-		return err
-	}
-	quiet("eth0")
-	ip := net.ParseIP(addr)
-	subnet := &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(24, 32)}}
-	_, all, _ := net.ParseCIDR("0.0.0.0/0")
-	_, groups, _ := net.ParseCIDR("224.0.0.0/4")
-	gateway := ip.Mask(net.CIDRMask(24, 32)).To4()
-	gateway[3] = 254
-	os.WriteFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", []byte("1"), 0)
-	for _, step := range []func() error{
-		func() error { return netlink.LinkSetUp(lo) },
-		func() error { return netlink.LinkSetUp(eth) },
-		func() error { return netlink.AddrAdd(eth, subnet) },
-		func() error {
-			return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Dst: all, Gw: gateway})
-		},
-		func() error { return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Dst: groups}) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	fmt.Println("ready")
-	for in.Scan() {
-		server := strings.TrimSpace(in.Text())
-		go func() {
-			if speaksLibp2p(server) {
-				fmt.Println(server)
-			}
-		}()
-	}
-	return nil
 }

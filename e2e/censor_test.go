@@ -1,0 +1,276 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"openline/e2e/lab"
+	"openline/node/api"
+)
+
+// load is the path of the load generator, built once.
+var load = sync.OnceValues(func() (string, error) {
+	path, err := openline()
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(filepath.Dir(path), "load")
+	out, err := exec.Command("go", "build", "-o", path, "openline/e2e/load").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// resident is a node that runs on a host of the lab.
+type resident struct {
+	t      *testing.T
+	host   *lab.Node
+	dir    string
+	name   string
+	stderr bytes.Buffer
+	cmd    *exec.Cmd
+}
+
+// settle starts a node on a host.
+func settle(t *testing.T, n *lab.Net, host string, args ...string) *resident {
+	t.Helper()
+	path, err := openline()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &resident{t: t, host: n.Host(host), dir: t.TempDir(), name: host}
+	r.cmd = r.host.Command(context.Background(), path, append(args, "--network", "lab", "--nat=false", "--data", r.dir, "--verbose")...)
+	r.cmd.Stderr = &r.stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.cmd.Process.Kill()
+		r.cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s:\n%s", host, tail(r.stderr.String(), 40))
+		}
+	})
+	await(t, "a door at "+host, func() bool { _, err := r.try("status"); return err == nil })
+	return r
+}
+
+func tail(s string, lines int) string {
+	all := strings.Split(s, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func (r *resident) try(args ...string) (string, error) {
+	path, err := openline()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var out, errOut bytes.Buffer
+	cmd := r.host.Command(ctx, path, append(args, "--data", r.dir)...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, &errOut)
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+func (r *resident) run(args ...string) string {
+	r.t.Helper()
+	out, err := r.try(args...)
+	if err != nil {
+		r.t.Fatalf("%s: openline %v: %v", r.name, args, err)
+	}
+	return out
+}
+
+func (r *resident) status() (s api.Status) {
+	r.t.Helper()
+	if err := json.Unmarshal([]byte(r.run("status", "--json")), &s); err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// invite makes an invite and returns its link.
+func (r *resident) invite(args ...string) string {
+	r.t.Helper()
+	var i api.Invite
+	if err := json.Unmarshal([]byte(r.run(append([]string{"invite", "--json"}, args...)...)), &i); err != nil {
+		r.t.Fatal(err)
+	}
+	return i.Link
+}
+
+// post publishes notes of as many authors as that takes, and returns when each is answered.
+func (r *resident) post(topic string, notes int) {
+	path, err := load()
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	out, err := r.host.Command(r.t.Context(), path, "-url", "ws://127.0.0.1:4869", "-events", fmt.Sprint(notes), "-queries", "0", "-conns", "2", "-window", "8", "-topic", topic).CombinedOutput()
+	if err != nil {
+		r.t.Errorf("%s: post: %v\n%s", r.name, err, out)
+	}
+}
+
+// has counts the notes of a topic.
+func (r *resident) has(topic string) int {
+	out, err := r.try("feed", "--topic", topic, "-n", "5000", "--json")
+	if err != nil || out == "" {
+		return 0
+	}
+	return strings.Count(out, "\n") + 1
+}
+
+// within polls until ok, and says how long that took.
+func within(t *testing.T, most time.Duration, ok func() bool) (time.Duration, bool) {
+	t.Helper()
+	begin := time.Now()
+	for !ok() {
+		if time.Since(begin) > most {
+			return time.Since(begin), false
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return time.Since(begin), true
+}
+
+// abroad is a world with a user behind a censor, and a bridge and another user outside of it.
+func abroad(rules ...lab.Rule) lab.World {
+	return lab.World{
+		Links: []lab.Link{{Name: "home", Country: "x", Latency: 10 * time.Millisecond, Firewalled: true},
+			{Name: "world", Latency: 20 * time.Millisecond}},
+		Hosts: []lab.Host{{Name: "user", Link: "home"}, {Name: "bridge", Link: "world"}, {Name: "friend", Link: "world"},
+			{Name: "cover", Link: "world"}},
+		Censor: rules,
+	}
+}
+
+// bridgeArgs are a bridge's with every rung that this machine has.
+func bridgeArgs(n *lab.Net) []string {
+	args := []string{"relay", "--bridge", "--cover", n.Host("cover").Addr().String() + ":443",
+		"--listen", "/ip4/0.0.0.0/tcp/443/tls/sni/news.example/ws", "--listen", "/ip4/0.0.0.0/tcp/8443/tls/sni/cover.example/reality"}
+	if _, err := exec.LookPath("obfs4proxy"); err == nil {
+		args = append(args, "--listen", "/ip4/0.0.0.0/tcp/9443/pt/obfs4")
+	}
+	return args
+}
+
+// row is one line of the matrix.
+type row struct {
+	name  string
+	lossy bool
+	rules []lab.Rule
+	most  time.Duration // for all notes
+}
+
+// result is what came of it.
+type result struct {
+	join, all time.Duration
+	up, down  int
+	carrier   string
+}
+
+func blockers() []lab.Rule {
+	return []lab.Rule{lab.DropStrings("/multistream/1.0.0", "/noise", "/tls/1.0.0"), lab.BlockLibp2pTLS(), lab.BlockLibp2pQUIC(), lab.BlockSTUN(), lab.Probe()}
+}
+
+func rows() []row {
+	more := append(blockers(), lab.FullyEncrypted(), lab.BlockSNI("libp2p.direct", "openline.example"), lab.NoUDP())
+	return []row{
+		{"none", false, nil, time.Minute},
+		{"strings, QUIC ALPN, STUN, probing; 60 ms, 2 % loss", true, blockers(), time.Minute},
+		{"and fully encrypted, SNI list, UDP off", true, more, time.Minute},
+		{"allowlist of 53, 80, 443", false, []lab.Rule{lab.Allowlist()}, time.Minute},
+		{"freeze after 16 kB", false, []lab.Rule{lab.Freeze(16 << 10)}, 4 * time.Minute},
+	}
+}
+
+const notesEachWay = 300
+
+// TestOneInviteGetsThroughEveryCensor prints the matrix of censors and what came of an invite under each.
+func TestOneInviteGetsThroughEveryCensor(t *testing.T) {
+	t.Parallel()
+	if err := lab.Available(); err != nil {
+		need(t, false, err.Error())
+	}
+	var mu sync.Mutex
+	table := fmt.Sprintf("%-55s %8s %8s %8s %8s  %s\n", "censor", "join", "to user", "from", "all", "carrier")
+	t.Run("matrix", func(t *testing.T) {
+		for _, r := range rows() {
+			t.Run(r.name, func(t *testing.T) {
+				t.Parallel()
+				got := r.play(t)
+				mu.Lock()
+				defer mu.Unlock()
+				table += fmt.Sprintf("%-55s %7.1fs %8d %8d %7.1fs  %s\n", r.name, got.join.Seconds(), got.down, got.up, got.all.Seconds(), got.carrier)
+			})
+		}
+	})
+	t.Logf("\n%s", table)
+}
+
+// play joins by an invite under a censor and has notes go both ways.
+func (r row) play(t *testing.T) (got result) {
+	w := abroad(r.rules...)
+	if r.lossy {
+		w.Links[0].Latency, w.Links[1].Latency, w.Links[1].Loss = 30*time.Millisecond, 30*time.Millisecond, 0.02
+	}
+	n := lab.Start(t, w)
+	serveCover(t, n)
+	bridge := settle(t, n, "bridge", bridgeArgs(n)...)
+	friend := settle(t, n, "friend", "daemon", "--lan=false", "--mode", "careful")
+	friend.run("join", bridge.invite())
+	user := settle(t, n, "user", "daemon", "--lan=false")
+	user.run("join", bridge.invite())
+	limit := 30 * time.Second
+	if len(r.rules) == 0 {
+		limit = 5 * time.Second
+	}
+	ok := false
+	if got.join, ok = within(t, limit, func() bool { return user.status().Peers > 0 }); !ok {
+		t.Errorf("no peer %v after joining", got.join)
+		return got
+	}
+	for _, p := range user.status().PeerList {
+		got.carrier = p.Carrier
+	}
+	var posts sync.WaitGroup
+	posts.Go(func() { user.post("up", notesEachWay) })
+	posts.Go(func() { friend.post("down", notesEachWay) })
+	posts.Wait()
+	got.all, _ = within(t, r.most, func() bool {
+		got.up, got.down = friend.has("up"), user.has("down")
+		return got.up >= notesEachWay && got.down >= notesEachWay
+	})
+	if got.up != notesEachWay || got.down != notesEachWay {
+		t.Errorf("of %d notes each way %d came out and %d in", notesEachWay, got.up, got.down)
+	}
+	return got
+}
+
+// serveCover runs a site that knows nothing of us, on the host cover.
+func serveCover(t *testing.T, n *lab.Net) {
+	t.Helper()
+	cmd := n.Host("cover").Func(context.Background(), "cover")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+}
