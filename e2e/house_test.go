@@ -28,7 +28,7 @@ var house = map[string][]string{
 	"node/carrier":           {},
 	"node/carrier/ratelimit": {},                                 // a module of its own: what REALITY's library needs of one that is LGPL
 	"node/api":               {"protocol", "protocol/reconcile"}, // NIP-77
-	"e2e":                    {"node/api", "protocol"},
+	"e2e":                    {"node/api", "protocol", "e2e/lab"},
 	"e2e/lab":                {},
 	"e2e/load":               {"protocol"},
 }
