@@ -38,7 +38,7 @@ const (
 // Idle connections are asked for a sign of life this often, and given up after this long without one: a censor who
 // freezes a connection says nothing.
 const (
-	aliveEvery   = 10 * time.Second
+	aliveEvery   = 5 * time.Second
 	aliveTimeout = 8 * time.Second
 )
 

@@ -53,7 +53,7 @@ const (
 	sessionPause  = time.Second     // between sessions with one peer
 	futilePause   = 5 * time.Minute // the most after sessions that found differences and brought nothing
 	reopenPause   = 5 * time.Second
-	firstChunk    = 8 << 10
+	firstChunk    = 2 << 10 // little, for there are lines that let 16 kB through on each connection
 )
 
 // errLie is the error of a peer that says what cannot be.
