@@ -38,8 +38,8 @@ const (
 // Idle connections are asked for a sign of life this often, and given up after this long without one: a censor who
 // freezes a connection says nothing.
 const (
-	aliveEvery   = 5 * time.Second
-	aliveTimeout = 8 * time.Second
+	aliveEvery   = 4 * time.Second
+	aliveTimeout = 6 * time.Second
 )
 
 // newHost opens the sockets on the carriers that the mode allows. Inside all of them is Noise. The agent string is the
@@ -61,7 +61,7 @@ func newHost(cfg Config, carriers *carrier.Set, key crypto.PrivKey) (host.Host, 
 	muxer := *yamux.DefaultTransport
 	muxer.KeepAliveInterval, muxer.ConnectionWriteTimeout = aliveEvery, aliveTimeout
 	dial := dialTimeout(cfg)
-	options := append(carriers.Options(),
+	options := append(carriers.Options(swarm.WithDialTimeout(dial), swarm.WithDialTimeoutLocal(min(dial, 10*time.Second))),
 		libp2p.Identity(key),
 		libp2p.NoListenAddrs, // see listen: New leaves goroutines behind when a socket cannot be opened
 		libp2p.Security(noise.ID, noise.New),
@@ -70,7 +70,6 @@ func newHost(cfg Config, carriers *carrier.Set, key crypto.PrivKey) (host.Host, 
 		libp2p.ResourceManager(limits),
 		libp2p.UserAgent("openline"),
 		libp2p.DisableMetrics(),
-		libp2p.SwarmOpts(swarm.WithDialTimeout(dial), swarm.WithDialTimeoutLocal(min(dial, 10*time.Second))),
 		libp2p.AddrsFactory(func(addrs []ma.Multiaddr) []ma.Multiaddr {
 			if cfg.Bridge {
 				return nil // identify would tell every peer

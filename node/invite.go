@@ -200,11 +200,10 @@ func (n *Node) ownPlace(token bootstrap.Token) []protocol.InvitePeer {
 // bridges asks the bridges that this node is a member of for an invite each.
 func (n *Node) bridges(ctx context.Context) (list []protocol.InvitePeer) {
 	for _, id := range n.host.Network().Peers() {
-		own, ok := n.book.Member(id)
-		if !ok {
+		if _, ok := n.book.Member(id); !ok {
 			continue
 		}
-		answer, err := n.ask(ctx, id, askChild, bootstrap.Token{}, len(own)+8)
+		answer, err := n.ask(ctx, id, askChild, bootstrap.Token{}, len(bootstrap.Token{})+8)
 		if err != nil {
 			continue // it has given us enough
 		}
@@ -212,7 +211,7 @@ func (n *Node) bridges(ctx context.Context) (list []protocol.InvitePeer) {
 		if err != nil {
 			continue
 		}
-		token := bootstrap.Token(answer[:len(own)])
+		token := bootstrap.Token(answer[:len(bootstrap.Token{})])
 		p.Token = &token
 		list = append(list, p)
 	}

@@ -16,10 +16,7 @@
 // have IPv4 alone. Everything ends with the test; the packets that crossed a border are kept when it failed.
 package lab
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // World is what there is.
 type World struct {
@@ -51,10 +48,6 @@ type Rule struct {
 	Kind   string
 	Values []string
 	Bytes  int
-}
-
-func (r Rule) equal(o Rule) bool {
-	return r.Kind == o.Kind && r.Bytes == o.Bytes && slices.Equal(r.Values, o.Values)
 }
 
 // Kinds of rules, as they stand in verdicts.

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
@@ -152,9 +153,10 @@ func New(cfg Config) (*Set, error) {
 	return s, nil
 }
 
-// Options are the transports for libp2p.New, and the ladder that orders them.
-func (s *Set) Options() []libp2p.Option {
-	options := []libp2p.Option{libp2p.DialRanker(s.ladder.Rank), libp2p.ConnectionGater(s.ladder)}
+// Options are the transports for libp2p.New, and the ladder that orders them, with whatever else is for the swarm:
+// libp2p takes that once.
+func (s *Set) Options(more ...swarm.Option) []libp2p.Option {
+	options := []libp2p.Option{libp2p.SwarmOpts(append(more, swarm.WithDialRanker(s.ladder.Rank))...), libp2p.ConnectionGater(s.ladder)}
 	plain := s.cfg.Mode != OnlyTor
 	if plain && s.cfg.Allows(TCP) {
 		// Without reuse of the port: else two nodes share one, each hearing half.

@@ -103,6 +103,7 @@ type History struct {
 	links   map[peer.ID]*link
 	served  map[peer.ID]*server
 	costs   map[peer.ID]*cost
+	cuts    map[peer.ID]time.Time // until when answers of those stay short whose connection was cut
 	banned  map[peer.ID]time.Time
 	claimed map[protocol.ID]struct{} // being fetched
 	bulk    [protocol.Shards]bool    // a range of this shard is being fetched
@@ -124,7 +125,7 @@ func New(h host.Host, src Source, cfg Config) *History {
 	}
 	y := &History{host: h, src: src, cfg: cfg, slots: make(chan struct{}, sessionsAtOnce),
 		thinSlots: make(chan struct{}, sessionsAtOnce), wake: make(chan struct{}, 1),
-		links: map[peer.ID]*link{}, served: map[peer.ID]*server{}, costs: map[peer.ID]*cost{}, banned: map[peer.ID]time.Time{},
+		links: map[peer.ID]*link{}, served: map[peer.ID]*server{}, costs: map[peer.ID]*cost{}, cuts: map[peer.ID]time.Time{}, banned: map[peer.ID]time.Time{},
 		claimed: map[protocol.ID]struct{}{}, refused: map[protocol.ID]time.Time{}, offsets: map[peer.ID]time.Duration{}}
 	y.island = island{self: rand.Uint64(), alive: map[uint64]time.Time{}}
 	if cfg.Budget > 0 {
@@ -201,6 +202,7 @@ func (y *History) greet(ctx context.Context, g *errgroup.Group) {
 			continue
 		}
 		l := newLink(y, p)
+		l.short = time.Now().Before(y.cuts[p])
 		y.links[p] = l
 		g.Go(func() error {
 			l.run(ctx)
@@ -220,6 +222,14 @@ func (y *History) ended(l *link) bool {
 	delete(y.links, l.peer)
 	delete(y.offsets, l.peer)
 	return true
+}
+
+// cutShort notes that a connection ended while an answer was on its way. There are censors who let so many bytes through
+// on each: short answers arrive even so.
+func (y *History) cutShort(p peer.ID) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.cuts[p] = time.Now().Add(shortFor)
 }
 
 // checkSome greets a random peer, or compares everything with it, and forgets what is over.
@@ -243,6 +253,11 @@ func (y *History) checkSome(all bool) {
 	for p, c := range y.costs {
 		if y.served[p] == nil && c.paid() {
 			delete(y.costs, p)
+		}
+	}
+	for p, until := range y.cuts {
+		if now.After(until) {
+			delete(y.cuts, p)
 		}
 	}
 	for p := range y.offsets {

@@ -53,7 +53,8 @@ const (
 	sessionPause  = time.Second     // between sessions with one peer
 	futilePause   = 5 * time.Minute // the most after sessions that found differences and brought nothing
 	reopenPause   = 5 * time.Second
-	firstChunk    = 2 << 10 // little, for there are lines that let 16 kB through on each connection
+	shortFor      = 10 * time.Minute // that answers stay short after a connection was cut
+	firstChunk    = 2 << 10          // little, for there are lines that let 16 kB through on each connection
 )
 
 // errLie is the error of a peer that says what cannot be.
@@ -91,6 +92,7 @@ type link struct {
 	thin   bool
 	fresh  bool // nothing was compared yet
 	chunk  int  // bytes that an answer may have on this line
+	short  bool // the last connection was cut while an answer was on its way: answers stay short
 	stalls int  // since a session came to its end
 
 	last  atomic.Int64 // when a byte came, in nanoseconds since since
@@ -223,6 +225,9 @@ func (l *link) converse(ctx context.Context) error {
 	defer reader.Wait()
 	defer cancel(nil)
 	err = l.work(ctx, &asker{link: l, stream: stream, answers: answers})
+	if l.awaited.Load() > 0 && ctx.Err() != nil {
+		l.y.cutShort(l.peer)
+	}
 	if cause := context.Cause(ctx); cause != nil && !isLie(err) && !errors.Is(err, errStall) {
 		return cause
 	}

@@ -111,7 +111,7 @@ func (a *asker) adapt(n int, took time.Duration) {
 	switch {
 	case took > 2*time.Second:
 		a.chunk = max(firstChunk, a.chunk/2)
-	case took < time.Second && n > a.chunk/2:
+	case took < time.Second && n > a.chunk/2 && !a.short:
 		a.chunk = min(batchBytes, 2*a.chunk)
 	}
 }
