@@ -196,14 +196,14 @@ func rows() []row {
 	// The freeze lets some 15 notes through on each connection, and 10 s pass until one is known to be dead.
 	frozen := 40
 	if os.Getenv("OPENLINE_E2E") != "" {
-		frozen = 150
+		frozen = 300
 	}
 	return []row{
 		{"none", false, nil, 300, time.Minute},
 		{"strings, QUIC ALPN, STUN, probing; 60 ms, 2 % loss", true, blockers(), 300, time.Minute},
 		{"and fully encrypted, SNI list, UDP off", true, more, 300, time.Minute},
 		{"allowlist of 53, 80, 443", false, []lab.Rule{lab.Allowlist()}, 300, time.Minute},
-		{"freeze after 16 kB", false, []lab.Rule{lab.Freeze(16 << 10)}, frozen, 5 * time.Minute},
+		{"freeze after 16 kB", false, []lab.Rule{lab.Freeze(16 << 10)}, frozen, 8 * time.Minute},
 	}
 }
 
