@@ -79,29 +79,24 @@ func (b *Book) Name() string { return "book" }
 
 // Find tells all that the book has, the anchors first, then whoever worked last, and whoever is added, until ctx ends.
 func (b *Book) Find(ctx context.Context, found func(peer.AddrInfo)) error {
-	told := map[peer.ID]bool{}
 	for {
-		for _, p := range b.untold(told) {
-			told[p.ID] = true
+		for _, p := range b.all() {
 			found(p)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-b.added:
-			clear(told) // an address or a token may be new
+		case <-b.added: // an address or a token may be new
 		}
 	}
 }
 
-func (b *Book) untold(but map[peer.ID]bool) []peer.AddrInfo {
+func (b *Book) all() []peer.AddrInfo {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var infos []peer.AddrInfo
 	for _, e := range b.best() {
-		if !but[e.ID] {
-			infos = append(infos, b.info(e))
-		}
+		infos = append(infos, b.info(e))
 	}
 	return infos
 }
@@ -133,7 +128,7 @@ func (b *Book) info(e *known) peer.AddrInfo {
 	p := peer.AddrInfo{ID: e.ID}
 	for _, a := range e.Addrs {
 		if token != nil {
-			a = b.with(a, Token(*token))
+			a = b.with(a, *token)
 		}
 		p.Addrs = append(p.Addrs, a)
 	}
@@ -151,10 +146,15 @@ func (b *Book) Invite(p peer.AddrInfo, link *Token) error {
 		b.peers[p.ID] = e
 	}
 	e.Addrs, e.Invited, e.Source, e.Failures = capped(append(slices.Clone(p.Addrs), e.Addrs...)), true, "invite", 0
-	if link != nil && (e.Link == nil || Token(*e.Link) != *link) {
+	if link != nil && (e.Link == nil || *e.Link != *link) {
 		t, own := hexToken(*link), hexToken(newToken())
 		e.Link, e.Own, e.Member = &t, &own, false
 	}
+	return b.tell()
+}
+
+// tell writes the book and has Find tell it again; b.mu is held.
+func (b *Book) tell() error {
 	b.dirty = true
 	select {
 	case b.added <- struct{}{}:
@@ -168,29 +168,27 @@ func capped(addrs []ma.Multiaddr) []ma.Multiaddr {
 	return addrs[:min(len(addrs), maxBookAddrs)]
 }
 
-// Owed returns the link's token and our own for a peer whose guest we are still.
-func (b *Book) Owed(p peer.ID) (link, own Token, ok bool) {
+// Owed returns our own token for a peer that does not know it yet: we are its guest still.
+func (b *Book) Owed(p peer.ID) (own Token, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.peers[p]
 	if e == nil || e.Link == nil || e.Member {
-		return link, own, false
+		return own, false
 	}
-	return Token(*e.Link), Token(*e.Own), true
+	return *e.Own, true
 }
 
 // Joined notes that a peer knows our own token now.
 func (b *Book) Joined(p peer.ID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e := b.peers[p]; e != nil && e.Own != nil {
-		e.Member, b.dirty = true, true
-		select {
-		case b.added <- struct{}{}:
-		default:
-		}
+	e := b.peers[p]
+	if e == nil || e.Own == nil {
+		return nil
 	}
-	return b.save()
+	e.Member = true
+	return b.tell()
 }
 
 // Member returns our own token at a peer that let us in by an invite.
@@ -201,7 +199,7 @@ func (b *Book) Member(p peer.ID) (own Token, ok bool) {
 	if e == nil || !e.Member {
 		return own, false
 	}
-	return Token(*e.Own), true
+	return *e.Own, true
 }
 
 // Invited reports whether an invite named a peer.
@@ -267,18 +265,6 @@ func (b *Book) Anchor(peers []peer.ID) {
 	}
 }
 
-// Anchors returns who was kept from the last run.
-func (b *Book) Anchors() (ids []peer.ID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, e := range b.best() {
-		if e.Anchor {
-			ids = append(ids, e.ID)
-		}
-	}
-	return ids
-}
-
 // Save writes the book when something has changed.
 func (b *Book) Save() error {
 	b.mu.Lock()
@@ -292,7 +278,7 @@ func (b *Book) save() error {
 	}
 	raw, err := json.MarshalIndent(b.best(), "", " ")
 	if err == nil {
-		err = writeFile(b.file, raw)
+		err = WriteFile(b.file, raw)
 	}
 	b.dirty = err != nil
 	return err

@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 )
 
-// writeFile replaces a small file whole or not at all. Only its owner can read it.
-func writeFile(path string, content []byte) error {
+// WriteFile replaces a small file whole or not at all: after a crash the old one is there or the new. Only its owner can
+// read it.
+func WriteFile(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // made with mode 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

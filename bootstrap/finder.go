@@ -18,7 +18,7 @@ const (
 	dials       = 8           // at once
 	firstWait   = time.Second // after the first failure; doubled with each
 	longestWait = time.Minute
-	sourceWait  = 2 * time.Second  // between the starts of two sources, while nobody is connected
+	sourceWait  = 2 * time.Second  // between the starts of two sources
 	maxFailures = 10               // after which a found peer is forgotten; a kept one never is
 	maxFound    = 1024             // peers remembered; more are not taken up until some are forgotten
 	housekeep   = time.Minute      // between two writings of the book
@@ -48,17 +48,8 @@ type Finder struct {
 	found   chan candidate
 	done    chan outcome
 
-	mu    sync.Mutex // guards the fields below
+	mu    sync.Mutex // guards names
 	names map[peer.ID]string
-	told  map[string]Told
-}
-
-// Told is what came of a source.
-type Told struct {
-	Name  string
-	Found int   // peers, each as often as it was named
-	Err   error // of the last try; nil when it worked or is still at it
-	Done  bool  // it has told all it knows
 }
 
 type candidate struct {
@@ -95,7 +86,7 @@ func NewFinder(cfg FinderConfig, sources ...Source) *Finder {
 	}
 	return &Finder{cfg: cfg, host: cfg.Host, sources: sources, log: cfg.Log,
 		// When found is full the source waits; done has room for every attempt under way.
-		found: make(chan candidate, 16), done: make(chan outcome, dials), names: map[peer.ID]string{}, told: map[string]Told{}}
+		found: make(chan candidate, 16), done: make(chan outcome, dials), names: map[peer.ID]string{}}
 }
 
 // Source returns the name of the source that found p, "" when p came by itself.
@@ -103,19 +94,6 @@ func (f *Finder) Source(p peer.ID) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.names[p]
-}
-
-// Sources says what came of each source so far, in the order of their start.
-func (f *Finder) Sources() []Told {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var all []Told
-	for _, s := range f.sources {
-		t := f.told[s.Name()]
-		t.Name = s.Name()
-		all = append(all, t)
-	}
-	return all
 }
 
 // Run finds and dials until ctx ends. Sources start one after the other, the nearest first, and go on side by side; one
@@ -145,17 +123,12 @@ func (f *Finder) search(ctx context.Context, s Source) error {
 	level := slog.LevelWarn // the first time
 	for {
 		err := s.Find(ctx, func(p peer.AddrInfo) {
-			f.note(s, func(t *Told) { t.Found++ })
 			select {
 			case f.found <- candidate{AddrInfo: p, source: s.Name(), keep: keep}:
 			case <-ctx.Done():
 			}
 		})
-		if ctx.Err() != nil {
-			return nil
-		}
-		f.note(s, func(t *Told) { t.Err, t.Done = err, err == nil })
-		if err == nil {
+		if ctx.Err() != nil || err == nil {
 			return nil
 		}
 		f.log.Log(ctx, level, "a source of peers does not work; it is tried again every minute", "source", s.Name(), "error", err)
@@ -166,14 +139,6 @@ func (f *Finder) search(ctx context.Context, s Source) error {
 		case <-time.After(time.Minute):
 		}
 	}
-}
-
-func (f *Finder) note(s Source, change func(*Told)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	t := f.told[s.Name()]
-	change(&t)
-	f.told[s.Name()] = t
 }
 
 // keepConnected owns the candidates: it takes up what is found and starts attempts that are due.

@@ -91,14 +91,14 @@ func newToken() (t Token) {
 
 // Issued describes an invite without its secret.
 type Issued struct {
-	ID      string    `json:"id"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
-	Uses    int       `json:"uses"` // 0: any number
-	Joined  int       `json:"joined"`
-	Parent  string    `json:"parent,omitempty"` // the invite of whoever asked for this one
-	Revoked bool      `json:"revoked"`
-	Over    bool      `json:"over"` // nobody new is let in: used up, expired or revoked
+	ID      string
+	Created time.Time
+	Expires time.Time
+	Uses    int // 0: any number
+	Joined  int
+	Parent  string // the invite of whoever asked for this one
+	Revoked bool
+	Over    bool // nobody new is let in: used up, expired or revoked
 }
 
 // OpenLedger reads the record, which may be missing. cut may be nil.
@@ -124,9 +124,9 @@ func OpenLedger(file string, now func() time.Time, cut func()) (*Ledger, error) 
 func (l *Ledger) index() {
 	l.byToken = map[Token]entry{}
 	for _, i := range l.invites {
-		l.byToken[Token(i.Token)] = entry{i, i.Standing}
+		l.byToken[i.Token] = entry{i, i.Standing}
 		for _, m := range i.Members {
-			l.byToken[Token(m.Token)] = entry{i, true}
+			l.byToken[m.Token] = entry{i, true}
 		}
 	}
 }
@@ -199,13 +199,13 @@ func (l *Ledger) issue(i *issued) (Issued, Token, error) {
 	if len(l.invites) >= maxInvites {
 		return Issued{}, Token{}, fmt.Errorf("%w: there are %d", ErrEnough, len(l.invites))
 	}
-	i.Token = hexToken(newToken())
+	i.Token = newToken()
 	var id [4]byte
 	rand.Read(id[:])
 	i.ID, i.Created = hex.EncodeToString(id[:]), l.now().UTC().Truncate(time.Second)
 	l.invites = append(l.invites, i)
 	l.index()
-	return l.describe(i), Token(i.Token), l.save()
+	return l.describe(i), i.Token, l.save()
 }
 
 // Child makes an invite for whom a member wants to bring in: less than an own one, and not many.
@@ -218,14 +218,14 @@ func (l *Ledger) Child(by Token) (Issued, Token, error) {
 	}
 	made := 0
 	for _, i := range l.invites {
-		if Token(i.By) == by {
+		if i.By == by {
 			made++
 		}
 	}
 	if made >= maxChildren {
 		return Issued{}, Token{}, fmt.Errorf("%w: you have handed on %d", ErrEnough, made)
 	}
-	return l.issue(&issued{Uses: childUses, Expires: l.now().Add(childLifetime).UTC().Truncate(time.Second), Parent: e.ID, By: hexToken(by)})
+	return l.issue(&issued{Uses: childUses, Expires: l.now().Add(childLifetime).UTC().Truncate(time.Second), Parent: e.ID, By: by})
 }
 
 // Redeem makes a guest a member whose token is own; a second time it does nothing, for answers get lost.
@@ -242,7 +242,7 @@ func (l *Ledger) Redeem(t, own Token) error {
 	if !ok || e.member || !l.open(e.issued) {
 		return ErrUsedUp
 	}
-	e.Members = append(e.Members, &member{Token: hexToken(own), Joined: l.now().UTC().Truncate(time.Second)})
+	e.Members = append(e.Members, &member{Token: own, Joined: l.now().UTC().Truncate(time.Second)})
 	l.index()
 	return l.save()
 }
@@ -294,5 +294,5 @@ func (l *Ledger) save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(l.file, raw)
+	return WriteFile(l.file, raw)
 }

@@ -15,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"openline/bootstrap"
 	"openline/node/api"
 	"openline/node/carrier"
 	"openline/node/history"
@@ -170,7 +171,7 @@ func (c *contact) save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(c.path, string(raw)+"\n")
+	return bootstrap.WriteFile(c.path, []byte(string(raw)+"\n"))
 }
 
 // runContact watches who is there.

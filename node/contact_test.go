@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"openline/bootstrap"
 	"openline/node/api"
 	"openline/node/history"
 	"openline/protocol"
@@ -83,7 +84,7 @@ func TestIslandIsAGapOnlyAfterContactToOutside(t *testing.T) {
 
 func TestDamagedContactFileDoesNotStopANode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "contact.json")
-	if err := writeFile(path, "{"); err != nil {
+	if err := bootstrap.WriteFile(path, []byte("{")); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := openContact(path, time.Now()); err != nil || len(c.read().Gaps) != 0 {

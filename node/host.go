@@ -25,6 +25,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"openline/bootstrap"
 	"openline/node/api"
 	"openline/node/carrier"
 )
@@ -151,34 +152,34 @@ func loopback(prefix string) rcmgr.NetworkPrefixLimit {
 // peerKey returns the key of the peer id: a lasting one of a relay, for addresses with it are handed around, and of a
 // daemon whose invites name it; anybody else's is fresh at every start, so that nobody is recognised by it.
 func peerKey(cfg Config, lasting bool) (crypto.PrivKey, error) {
-	path := filepath.Join(cfg.Dir, "peer.key")
-	raw, err := os.ReadFile(path)
-	if err == nil && !lasting {
-		return freshKey(path) // the invites that named the old one are over
-	}
-	if err == nil {
-		key, err := crypto.UnmarshalPrivateKey(raw)
-		if err != nil {
-			return nil, &api.Hint{Err: fmt.Errorf("read %s: %w", path, err),
-				Hint: "restore it from a backup, or move it aside and get a new peer id"}
+	if lasting {
+		raw, err := os.ReadFile(peerKeyPath(cfg))
+		if err == nil {
+			key, err := crypto.UnmarshalPrivateKey(raw)
+			if err != nil {
+				return nil, &api.Hint{Err: fmt.Errorf("read %s: %w", peerKeyPath(cfg), err),
+					Hint: "restore it from a backup, or move it aside and get a new peer id"}
+			}
+			return key, nil
 		}
-		return key, nil
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read the peer key: %w", err)
+		}
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the peer key: %w", err)
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil || !lasting {
+		return key, err
 	}
-	return freshKey(path)
+	return key, keepPeerKey(cfg, key)
 }
 
-// freshKey makes a key and writes it down: nobody knows at the start of a run whether it will make invites.
-func freshKey(path string) (crypto.PrivKey, error) {
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
+func peerKeyPath(cfg Config) string { return filepath.Join(cfg.Dir, "peer.key") }
+
+// keepPeerKey writes the key down for the next start.
+func keepPeerKey(cfg Config, key crypto.PrivKey) error {
 	raw, err := crypto.MarshalPrivateKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return key, writeFile(path, string(raw))
+	return bootstrap.WriteFile(peerKeyPath(cfg), raw)
 }

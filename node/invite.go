@@ -46,7 +46,7 @@ func openBook(dir string, now func() time.Time) (*bootstrap.Book, error) {
 		if !carrier.Secret(a) {
 			return a
 		}
-		return carrier.WithToken(a, carrier.Token(t))
+		return carrier.WithToken(a, t)
 	})
 }
 
@@ -74,13 +74,13 @@ func (n *Node) answerInvited(c network.Conn, ask byte, own bootstrap.Token) []by
 	}
 	switch ask {
 	case askRedeem:
-		if err := n.ledger.Redeem(bootstrap.Token(t), own); err != nil {
+		if err := n.ledger.Redeem(t, own); err != nil {
 			return []byte{answerNo}
 		}
-		n.carriers.Promote(c, carrier.Token(own))
+		n.carriers.Promote(c, own)
 		return []byte{answerYes}
 	case askChild:
-		child, token, err := n.ledger.Child(bootstrap.Token(t))
+		child, token, err := n.ledger.Child(t)
 		if err != nil {
 			return []byte{answerNo}
 		}
@@ -128,12 +128,15 @@ func (n *Node) runInvited(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return n.book.Save()
+			if err := n.book.Save(); err != nil {
+				n.log.Warn("the peer book cannot be written", "error", err)
+			}
+			return nil
 		case <-sub.Out():
 		case <-again.C:
 		}
 		for _, p := range n.host.Network().Peers() {
-			_, own, ok := n.book.Owed(p)
+			own, ok := n.book.Owed(p)
 			if !ok {
 				continue
 			}
@@ -155,9 +158,13 @@ func (n *Node) Invite(ctx context.Context, d api.InviteDraft) (api.Invite, error
 		return api.Invite{}, &api.Hint{Err: errors.New("an invite holds for a minute to a year, for any number of people or some"),
 			Hint: "for example: openline invite --uses 5 --expires 72h"}
 	}
-	priv, err := n.host.Peerstore().PrivKey(n.host.ID()).Raw()
+	key := n.host.Peerstore().PrivKey(n.host.ID())
+	priv, err := key.Raw()
 	if err != nil {
 		return api.Invite{}, fmt.Errorf("sign the invite: %w", err)
+	}
+	if err := keepPeerKey(n.cfg, key); err != nil {
+		return api.Invite{}, err // after a restart the invite would name nobody
 	}
 	issued, token, err := n.ledger.Issue(d.Uses, d.Lifetime, d.Standing)
 	if errors.Is(err, bootstrap.ErrEnough) {

@@ -128,13 +128,7 @@ func (n *Node) openCarriers() error {
 	}
 	c := n.cfg.Carriers
 	c.Dir, c.Log = n.cfg.Dir, n.log
-	c.Admit = func(t carrier.Token) (ok, guest bool) { return n.ledger.Admit(bootstrap.Token(t)) }
-	c.Tokens = func() (all []carrier.Token) {
-		for _, t := range n.ledger.Tokens() {
-			all = append(all, carrier.Token(t))
-		}
-		return all
-	}
+	c.Admit, c.Tokens = n.ledger.Admit, n.ledger.Tokens
 	if n.carriers, err = carrier.New(c); err != nil {
 		return err
 	}
@@ -159,14 +153,14 @@ func (n *Node) openMesh() error {
 	if n.cfg.LAN {
 		sources = append(sources, bootstrap.LAN{Host: n.host, Network: n.cfg.Network})
 	}
-	cfgF := bootstrap.FinderConfig{Host: n.host, Log: n.log, Book: n.book, Carrier: carrier.Name, DialTimeout: dialTimeout(n.cfg) + 10*time.Second}
+	find := bootstrap.FinderConfig{Host: n.host, Log: n.log, Book: n.book, Carrier: carrier.Name, DialTimeout: dialTimeout(n.cfg) + 10*time.Second}
 	if n.carriers != nil {
-		cfgF.Worked, cfgF.Failed = n.carriers.Ladder().Worked, n.carriers.Ladder().Failed
+		find.Worked, find.Failed = n.carriers.Ladder().Worked, n.carriers.Ladder().Failed
 	}
 	if !n.cfg.Relay {
-		cfgF.Want = wantedConns
+		find.Want = wantedConns
 	}
-	n.finder = bootstrap.NewFinder(cfgF, sources...)
+	n.finder = bootstrap.NewFinder(find, sources...)
 	n.serveInvites()
 	return nil
 }
@@ -233,7 +227,7 @@ func (n *Node) openDoor() error {
 // announceDoor writes the file from which the CLI learns the daemon's port.
 func (n *Node) announceDoor(addr string) error {
 	path := filepath.Join(n.cfg.Dir, "api")
-	err := writeFile(path, addr+"\n")
+	err := bootstrap.WriteFile(path, []byte(addr+"\n"))
 	if err != nil && n.store.Stats().ReadOnly {
 		n.log.Warn("verbs find this daemon only with --api "+addr, "error", err)
 		return nil

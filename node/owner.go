@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"openline/bootstrap"
 	"openline/node/api"
 	"openline/protocol"
 )
@@ -118,7 +119,7 @@ func (o *owner) keep(key protocol.SecretKey, code string) error {
 	if strings.HasPrefix(code, "ncryptsec1") {
 		content += pub + "\n"
 	}
-	if err := writeFile(o.keyPath(), content); err != nil {
+	if err := bootstrap.WriteFile(o.keyPath(), []byte(content)); err != nil {
 		return err
 	}
 	o.code, o.key, o.pubkey = code, &key, pub
@@ -199,7 +200,7 @@ func (o *owner) replace(c api.KeyChange, get func() (protocol.SecretKey, error))
 	}
 	if o.code != "" {
 		old := fmt.Sprintf("%s.old-%s", o.keyPath(), time.Now().UTC().Format("20060102-150405.000"))
-		if err := writeFile(old, o.code+"\n"); err != nil {
+		if err := bootstrap.WriteFile(old, []byte(o.code+"\n")); err != nil {
 			return err
 		}
 	}
@@ -282,7 +283,7 @@ func (o *owner) SetFollow(_ context.Context, f api.Follow, on bool) (bool, error
 	if err != nil {
 		return false, err
 	}
-	if err := writeFile(o.followsPath(), string(raw)+"\n"); err != nil {
+	if err := bootstrap.WriteFile(o.followsPath(), []byte(string(raw)+"\n")); err != nil {
 		return false, err
 	}
 	o.followed = next

@@ -28,7 +28,7 @@ const InviteScheme = "openline:join?"
 const inviteDomain = "openline invite 1\x00"
 
 // InviteToken is the secret by which a bridge lets in who holds an invite.
-type InviteToken [16]byte
+type InviteToken = [16]byte
 
 // Invite says how to reach peers of a network. Whoever holds it can use it: it is a secret.
 type Invite struct {
@@ -44,6 +44,8 @@ type InvitePeer struct {
 	Addrs [][]byte                    // multiaddrs in binary form, without /p2p/ and without the token
 	Token *InviteToken                // nil: it is open to everybody
 }
+
+var errDamagedInvite = errors.New("the invite is damaged: was it copied whole?")
 
 // The fields of the Invite message (SPEC.md section 15).
 const (
@@ -125,7 +127,7 @@ func ParseInvite(link string) (Invite, error) {
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil {
-		return Invite{}, errors.New("the invite is damaged: was it copied whole?")
+		return Invite{}, errDamagedInvite
 	}
 	i, sig, err := readInvite(raw)
 	if err != nil {
@@ -143,7 +145,6 @@ func ParseInvite(link string) (Invite, error) {
 
 // readInvite reads the fields in any order; the comparison with the one encoding follows.
 func readInvite(raw []byte) (i Invite, sig []byte, err error) {
-	damaged := errors.New("the invite is damaged: was it copied whole?")
 	err = eachField(raw, func(num protowire.Number, n uint64, v []byte) error {
 		switch {
 		case num == invFrom && len(v) == len(i.From):
@@ -161,12 +162,12 @@ func readInvite(raw []byte) (i Invite, sig []byte, err error) {
 		case num == invSig && len(v) == ed25519.SignatureSize:
 			sig = v
 		default:
-			return damaged
+			return errDamagedInvite
 		}
 		return nil
 	})
 	if err == nil && sig == nil {
-		err = damaged
+		err = errDamagedInvite
 	}
 	if err != nil {
 		return Invite{}, nil, err
@@ -185,7 +186,7 @@ func readInvitePeer(raw []byte) (p InvitePeer, err error) {
 			t := InviteToken(v)
 			p.Token = &t
 		default:
-			return errors.New("the invite is damaged: was it copied whole?")
+			return errDamagedInvite
 		}
 		return nil
 	})

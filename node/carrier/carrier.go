@@ -259,5 +259,8 @@ func (s *Set) Close() error {
 	for _, f := range closers {
 		errs = append(errs, f())
 	}
-	return errors.Join(append(errs, s.pts.close(), s.ladder.save())...)
+	if err := s.ladder.save(); err != nil {
+		s.log.Warn("what carrier works here cannot be written down", "error", err) // the disk may be locked
+	}
+	return errors.Join(append(errs, s.pts.close())...)
 }

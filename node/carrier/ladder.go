@@ -41,7 +41,6 @@ const (
 // Ladder remembers on each network which carrier worked, decides in which order addresses are tried, and keeps off
 // places that a censor has just cut. Its methods are safe for concurrent use.
 type Ladder struct {
-	mode    Mode
 	allowed func(name string) bool
 	file    string
 	now     func() time.Time
@@ -51,12 +50,13 @@ type Ladder struct {
 	worked   map[string]map[string]time.Time
 	shunned  map[string]time.Time // by network and ip:port
 	sessions map[string]time.Time // places that worked since the start
+	changed  bool                 // worked is not written down yet
 }
 
 var _ connmgr.ConnectionGater = (*Ladder)(nil)
 
 func newLadder(cfg Config) *Ladder {
-	l := &Ladder{mode: cfg.Mode, allowed: cfg.Allows, now: time.Now, network: currentNetwork,
+	l := &Ladder{allowed: cfg.Allows, now: time.Now, network: currentNetwork,
 		worked: map[string]map[string]time.Time{}, shunned: map[string]time.Time{}, sessions: map[string]time.Time{}}
 	if cfg.Dir != "" {
 		l.file = filepath.Join(cfg.Dir, "carriers.json")
@@ -113,10 +113,10 @@ func (l *Ladder) pause(before, a ma.Multiaddr) time.Duration {
 	return stagger
 }
 
-// where is the place that a censor would cut an address at: its ip:port, or name.
+// where is the place that a censor would cut an address at: its ip:port, or name, by the carrier that was cut.
 func where(a ma.Multiaddr) string {
 	p := read(a)
-	return p.carrier[:min(1, len(p.carrier))] + " " + p.address()
+	return p.carrier + " " + p.address()
 }
 
 // Worked notes that a connection to a came about.
@@ -131,7 +131,7 @@ func (l *Ladder) Worked(a ma.Multiaddr) {
 		l.worked[here] = map[string]time.Time{}
 	}
 	l.worked[here][name] = l.now().Truncate(time.Second)
-	l.sessions[here+where(a)] = l.now()
+	l.sessions[here+where(a)], l.changed = l.now(), true
 	delete(l.shunned, here+where(a))
 	l.forget()
 }
@@ -218,14 +218,14 @@ func (l *Ladder) Best() (name string, at time.Time) {
 	return name, at
 }
 
-// save writes the memory down.
+// save writes the memory down when there is something new in it.
 func (l *Ladder) save() error {
-	if l.file == "" {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == "" || !l.changed {
 		return nil
 	}
-	l.mu.Lock()
 	raw, err := json.Marshal(l.worked)
-	l.mu.Unlock()
 	if err != nil {
 		return err
 	}
