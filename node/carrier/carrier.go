@@ -262,5 +262,6 @@ func (s *Set) Close() error {
 	if err := s.ladder.save(); err != nil {
 		s.log.Warn("what carrier works here cannot be written down", "error", err) // the disk may be locked
 	}
-	return errors.Join(append(errs, s.pts.close())...)
+	s.pts.close()
+	return errors.Join(errs...)
 }

@@ -125,22 +125,3 @@ func (g *guard) answer(ctx context.Context, conn net.Conn) (net.Conn, Token, err
 	}
 	return conn, t, conn.SetDeadline(time.Time{})
 }
-
-// hosts are the addresses under which others may reach a listener on ip: itself, or all of this machine's.
-func hosts(ip net.IP) []ma.Multiaddr {
-	if !ip.IsUnspecified() {
-		a, err := manet.FromIP(ip)
-		if err != nil {
-			return nil
-		}
-		return []ma.Multiaddr{a}
-	}
-	all, err := manet.InterfaceMultiaddrs()
-	if err != nil {
-		return nil
-	}
-	return ma.FilterAddrs(all, func(a ma.Multiaddr) bool {
-		got, err := manet.ToIP(a)
-		return err == nil && !got.IsLoopback() && !got.IsLinkLocalUnicast() && (got.To4() == nil) == (ip.To4() == nil)
-	})
-}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,17 +67,17 @@ func (t *pluggable) listen(a ma.Multiaddr, d *door) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{Listener: inner, ended: make(chan struct{})}
+	s := &server{Listener: inner}
 	if err := t.start(s, p); err != nil {
 		return nil, errors.Join(err, inner.Close())
 	}
 	go d.greet(inner, t.set.guard.answer)
-	_, port, err := net.SplitHostPort(s.bound)
+	bound, err := netip.ParseAddrPort(s.bound)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", p.pt, err), s.Close())
 	}
-	for _, host := range hosts(ip) {
-		t.set.listening(withPT(host.Encapsulate(ma.StringCast("/tcp/"+port+"/pt/x")), p.pt+";"+strings.ReplaceAll(s.args, ",", ";")))
+	for _, at := range d.places(ip, int(bound.Port())) {
+		t.set.listening(withPT(at, p.pt+";"+strings.ReplaceAll(s.args, ",", ";")))
 	}
 	return s, nil
 }
@@ -94,14 +95,12 @@ func withPT(a ma.Multiaddr, pt string) ma.Multiaddr {
 	return out
 }
 
-// server is the running program of a pluggable transport's server side, which passes on to our listener.
+// server is the running server side of a pluggable transport, which passes on to our listener.
 type server struct {
 	net.Listener
-	cmd   *exec.Cmd
-	stdin io.Closer
-	bound string // host:port
-	args  string // k=v,k=v
-	ended chan struct{}
+	program *program
+	bound   string // host:port
+	args    string // k=v,k=v
 }
 
 func (t *pluggable) start(s *server, p place) error {
@@ -111,12 +110,8 @@ func (t *pluggable) start(s *server, p place) error {
 	}
 	cmd.Env = append(cmd.Env, "TOR_PT_SERVER_TRANSPORTS="+p.pt, "TOR_PT_SERVER_BINDADDR="+p.pt+"-"+p.address(),
 		"TOR_PT_ORPORT="+s.Addr().String())
-	s.cmd = cmd
-	var lines *bufio.Scanner
-	if s.stdin, lines, err = launch(cmd); err != nil {
-		return err
-	}
-	err = handshake(lines, func(word string, rest []string) (bool, error) {
+	ended := func() { t.set.log.Warn("a pluggable transport's program ended", "transport", p.pt) }
+	s.program, err = launch(cmd, ended, func(word string, rest []string) (bool, error) {
 		if word == "SMETHOD" && len(rest) >= 2 && rest[0] == p.pt {
 			s.bound = rest[1]
 			for _, o := range rest[2:] {
@@ -128,28 +123,14 @@ func (t *pluggable) start(s *server, p place) error {
 		return word == "SMETHODS" && s.bound != "", nil
 	})
 	if err != nil {
-		end(cmd, s.stdin)
 		return fmt.Errorf("start the pluggable transport %s: %w", p.pt, err)
 	}
-	go func() { // the program must never wait for a reader
-		for lines.Scan() {
-		}
-		cmd.Wait()
-		close(s.ended)
-		t.set.log.Warn("a pluggable transport's program ended", "transport", p.pt)
-	}()
 	return nil
 }
 
 func (s *server) Close() error {
-	s.stdin.Close()
 	err := s.Listener.Close()
-	select {
-	case <-s.ended:
-	case <-time.After(2 * time.Second):
-		s.cmd.Process.Kill()
-		<-s.ended
-	}
+	s.program.stop()
 	return err
 }
 
@@ -162,10 +143,8 @@ type programs struct {
 }
 
 type client struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
+	*program
 	socks string // host:port
-	ended chan struct{}
 }
 
 // usual are the programs that are known to speak a transport, where the user names none.
@@ -222,12 +201,8 @@ func (p *programs) client(ctx context.Context, transport string) (*client, error
 		return nil, err
 	}
 	cmd.Env = append(cmd.Env, "TOR_PT_CLIENT_TRANSPORTS="+transport)
-	c := &client{cmd: cmd, ended: make(chan struct{})}
-	var lines *bufio.Scanner
-	if c.stdin, lines, err = launch(cmd); err != nil {
-		return nil, err
-	}
-	err = handshake(lines, func(word string, rest []string) (bool, error) {
+	c := &client{}
+	c.program, err = launch(cmd, func() {}, func(word string, rest []string) (bool, error) {
 		if word == "CMETHOD" && len(rest) >= 3 && rest[0] == transport {
 			if rest[1] != "socks5" {
 				return false, fmt.Errorf("it speaks %q, not socks5", rest[1])
@@ -237,56 +212,68 @@ func (p *programs) client(ctx context.Context, transport string) (*client, error
 		return word == "CMETHODS" && c.socks != "", nil
 	})
 	if err != nil {
-		end(cmd, c.stdin)
 		return nil, fmt.Errorf("start the pluggable transport %s: %w", transport, err)
 	}
-	go func() {
-		for lines.Scan() {
-		}
-		cmd.Wait()
-		close(c.ended)
-	}()
 	p.running[transport] = c
 	return c, nil
 }
 
-func (p *programs) close() error {
+func (p *programs) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.running {
-		c.stdin.Close()
-		select {
-		case <-c.ended:
-		case <-time.After(2 * time.Second):
-			c.cmd.Process.Kill()
-			<-c.ended
-		}
+		c.stop()
 	}
 	clear(p.running)
-	return nil
 }
 
-// launch starts a program whose end is tied to ours by its standard input, and returns what it prints.
-func launch(cmd *exec.Cmd) (io.Closer, *bufio.Scanner, error) {
+// program is one that runs, and ends with us: its standard input says so.
+type program struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	ended chan struct{}
+}
+
+// launch starts a program and reads its lines until take says that all is said. ended is called when it ends.
+func launch(cmd *exec.Cmd, ended func(), take func(word string, rest []string) (done bool, err error)) (*program, error) {
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	return stdin, bufio.NewScanner(stdout), nil
+	lines := bufio.NewScanner(stdout)
+	if err := handshake(lines, take); err != nil {
+		stdin.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+		return nil, err
+	}
+	p := &program{cmd, stdin, make(chan struct{})}
+	go func() {
+		for lines.Scan() { // it must never wait for a reader
+		}
+		cmd.Wait()
+		close(p.ended)
+		ended()
+	}()
+	return p, nil
 }
 
-// end kills a program that did not come up.
-func end(cmd *exec.Cmd, stdin io.Closer) {
-	stdin.Close()
-	cmd.Process.Kill()
-	cmd.Wait()
+// stop asks the program to end, and sees to it.
+func (p *program) stop() {
+	p.stdin.Close()
+	select {
+	case <-p.ended:
+	case <-time.After(2 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.ended
+	}
 }
 
 // startTime is for a program to say where it listens.

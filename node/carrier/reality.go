@@ -170,9 +170,8 @@ func (r *reality) listen(a ma.Multiaddr, d *door) (net.Listener, error) {
 			return r.shake(ctx, conn, base.Clone())
 		})
 	}()
-	for _, host := range hosts(ip) {
-		r.set.listening(host.Encapsulate(ma.StringCast(fmt.Sprintf("/tcp/%d/tls/sni/%s/reality", l.Addr().(*net.TCPAddr).Port, p.sni))).
-			AppendComponent(component("key", key.PublicKey().Bytes())))
+	for _, at := range d.places(ip, l.Addr().(*net.TCPAddr).Port) {
+		r.set.listening(at.AppendComponent(component("key", key.PublicKey().Bytes())))
 	}
 	return l, nil
 }

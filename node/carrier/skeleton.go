@@ -42,12 +42,12 @@ type skeleton struct {
 }
 
 func (s *skeleton) CanDial(a ma.Multiaddr) bool {
-	return s.serves(a) && (s.name() != Reality || read(a).key != nil)
+	p := read(a)
+	return s.serves(p) && (p.carrier != Reality || p.key != nil)
 }
 
-func (s *skeleton) serves(a ma.Multiaddr) bool {
-	name := Name(a)
-	return name == s.name() || name == TCP && s.name() == Tor && s.set.cfg.Mode == OnlyTor
+func (s *skeleton) serves(p place) bool {
+	return p.carrier == s.name() || p.carrier == TCP && s.name() == Tor && s.set.cfg.Mode == OnlyTor
 }
 
 func (s *skeleton) Protocols() []int { return s.protocols() }
@@ -84,7 +84,7 @@ func endpoint(a ma.Multiaddr) ma.Multiaddr {
 
 // Listen implements transport.Transport.
 func (s *skeleton) Listen(a ma.Multiaddr) (transport.Listener, error) {
-	if !s.serves(a) {
+	if !s.serves(read(a)) {
 		return nil, fmt.Errorf("%s cannot listen on %s", s.name(), a)
 	}
 	d := &door{set: s.set, addr: a, rung: suffix(a), in: make(chan *carried), closed: make(chan struct{})}
@@ -207,3 +207,31 @@ func (d *door) Close() error {
 
 func (d *door) Addr() net.Addr          { return d.listener.Addr() }
 func (d *door) Multiaddr() ma.Multiaddr { return d.addr }
+
+// places are where others may reach the door, which listens on a port of ip.
+func (d *door) places(ip net.IP, port int) (all []ma.Multiaddr) {
+	rung := ma.StringCast(fmt.Sprintf("/tcp/%d", port)).Encapsulate(d.rung)
+	for _, host := range hosts(ip) {
+		all = append(all, host.Encapsulate(rung))
+	}
+	return all
+}
+
+// hosts are the addresses under which others may reach a listener on ip: itself, or all of this machine's.
+func hosts(ip net.IP) []ma.Multiaddr {
+	if !ip.IsUnspecified() {
+		a, err := manet.FromIP(ip)
+		if err != nil {
+			return nil
+		}
+		return []ma.Multiaddr{a}
+	}
+	all, err := manet.InterfaceMultiaddrs()
+	if err != nil {
+		return nil
+	}
+	return ma.FilterAddrs(all, func(a ma.Multiaddr) bool {
+		got, err := manet.ToIP(a)
+		return err == nil && !got.IsLoopback() && !got.IsLinkLocalUnicast() && (got.To4() == nil) == (ip.To4() == nil)
+	})
+}

@@ -118,10 +118,8 @@ func (w *wss) listen(a ma.Multiaddr, d *door) (net.Listener, error) {
 		}),
 	}
 	go server.Serve(inner)
-	port := l.Addr().(*net.TCPAddr).Port
-	for _, host := range hosts(ip) {
-		at := host.Encapsulate(ma.StringCast(fmt.Sprintf("/tcp/%d", port)))
-		if at = at.Encapsulate(d.rung); pin != nil {
+	for _, at := range d.places(ip, l.Addr().(*net.TCPAddr).Port) {
+		if pin != nil {
 			at = pinned(at, pin)
 		}
 		w.set.listening(at)
