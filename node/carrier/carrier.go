@@ -26,6 +26,7 @@ import (
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
+	madns "github.com/multiformats/go-multiaddr-dns"
 )
 
 // Mode says how much a node may show of itself to who watches its line.
@@ -157,6 +158,13 @@ func New(cfg Config) (*Set, error) {
 // libp2p takes that once.
 func (s *Set) Options(more ...swarm.Option) []libp2p.Option {
 	options := []libp2p.Option{libp2p.SwarmOpts(append(more, swarm.WithDialRanker(s.ladder.Rank))...), libp2p.ConnectionGater(s.ladder)}
+	if s.cfg.Mode != Open {
+		resolver, err := madns.NewResolver(madns.WithDefaultResolver(quiet{}))
+		if err != nil {
+			panic(err) // its one option cannot fail
+		}
+		options = append(options, libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: resolver}))
+	}
 	plain := s.cfg.Mode != OnlyTor
 	if plain && s.cfg.Allows(TCP) {
 		// Without reuse of the port: else two nodes share one, each hearing half.

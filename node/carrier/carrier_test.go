@@ -265,6 +265,13 @@ func TestModesForbid(t *testing.T) {
 	if len(server.Network().Peers()) != 0 {
 		t.Error("somebody came")
 	}
+	for mode, h := range map[Mode]host.Host{Careful: careful, OnlyTor: onlyTor} {
+		// libp2p itself looks up the names in addresses that no rung takes.
+		err := reach(h, server.ID(), ma.StringCast("/dns4/localhost/udp/1/quic-v1"))
+		if err == nil || strings.Contains(err.Error(), "/ip4/127.0.0.1/udp/1/") {
+			t.Errorf("mode %s looked up a name in clear: %v", mode, err)
+		}
+	}
 	if _, err := New(Config{Mode: Careful, Only: []string{TCP}}); err == nil {
 		t.Error("careful lets one ask for tcp")
 	}
