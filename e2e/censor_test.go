@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +14,6 @@ import (
 	"time"
 
 	"openline/e2e/lab"
-	"openline/node/api"
 )
 
 // load is the path of the load generator, built once.
@@ -33,38 +30,21 @@ var load = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// resident is a node that runs on a host of the lab.
-type resident struct {
-	t      *testing.T
-	host   *lab.Node
-	dir    string
-	name   string
-	stderr bytes.Buffer
-	cmd    *exec.Cmd
-}
-
-// settle starts a node on a host.
-func settle(t *testing.T, n *lab.Net, host string, args ...string) *resident {
+// settle starts a node on a host of the lab.
+func settle(t *testing.T, n *lab.Net, host string, args ...string) *daemon {
 	t.Helper()
-	path, err := openline()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &resident{t: t, host: n.Host(host), dir: t.TempDir(), name: host}
-	r.cmd = r.host.Command(context.Background(), path, append(args, "--network", "lab", "--nat=false", "--data", r.dir, "--verbose")...)
-	r.cmd.Stderr = &r.stderr
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	d := &daemon{t: t, dir: t.TempDir(), host: n.Host(host).Command}
+	d.args = append(args, "--json", "--network", "lab", "--nat=false", "--data", d.dir, "--verbose")
 	t.Cleanup(func() {
-		r.cmd.Process.Kill()
-		r.cmd.Wait()
+		if d.cmd != nil {
+			d.kill()
+		}
 		if t.Failed() {
-			t.Logf("%s:\n%s", host, tail(r.stderr.String(), 40))
+			t.Logf("%s:\n%s", host, tail(d.stderr.String(), 40))
 		}
 	})
-	await(t, "a door at "+host, func() bool { _, err := r.try("status"); return err == nil })
-	return r
+	d.start()
+	return d
 }
 
 func tail(s string, lines int) string {
@@ -72,65 +52,22 @@ func tail(s string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-func (r *resident) try(args ...string) (string, error) {
-	path, err := openline()
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	var out, errOut bytes.Buffer
-	cmd := r.host.Command(ctx, path, append(args, "--data", r.dir)...)
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, &errOut)
-	}
-	return strings.TrimSpace(out.String()), nil
-}
-
-func (r *resident) run(args ...string) string {
-	r.t.Helper()
-	out, err := r.try(args...)
-	if err != nil {
-		r.t.Fatalf("%s: openline %v: %v", r.name, args, err)
-	}
-	return out
-}
-
-func (r *resident) status() (s api.Status) {
-	r.t.Helper()
-	if err := json.Unmarshal([]byte(r.run("status", "--json")), &s); err != nil {
-		r.t.Fatal(err)
-	}
-	return s
-}
-
-// invite makes an invite and returns its link.
-func (r *resident) invite(args ...string) string {
-	r.t.Helper()
-	var i api.Invite
-	if err := json.Unmarshal([]byte(r.run(append([]string{"invite", "--json"}, args...)...)), &i); err != nil {
-		r.t.Fatal(err)
-	}
-	return i.Link
-}
-
 // post publishes notes of as many authors as that takes, and returns when each is answered.
-func (r *resident) post(topic string, notes int) {
+func (d *daemon) post(topic string, notes int) {
 	path, err := load()
 	if err != nil {
-		r.t.Error(err)
+		d.t.Error(err)
 		return
 	}
-	out, err := r.host.Command(r.t.Context(), path, "-url", "ws://127.0.0.1:4869", "-events", fmt.Sprint(notes), "-queries", "0", "-conns", "2", "-window", "8", "-topic", topic).CombinedOutput()
+	out, err := d.host(d.t.Context(), path, "-url", "ws://"+d.api, "-events", fmt.Sprint(notes), "-queries", "0", "-conns", "2", "-window", "8", "-topic", topic).CombinedOutput()
 	if err != nil {
-		r.t.Errorf("%s: post: %v\n%s", r.name, err, out)
+		d.t.Errorf("post: %v\n%s", err, out)
 	}
 }
 
 // has counts the notes of a topic.
-func (r *resident) has(topic string) int {
-	out, err := r.try("feed", "--topic", topic, "-n", "5000", "--json")
+func (d *daemon) has(topic string) int {
+	out, err := d.try("feed", "--topic", topic, "-n", "5000", "--json")
 	if err != nil || out == "" {
 		return 0
 	}
@@ -239,9 +176,9 @@ func (r row) play(t *testing.T) (got result) {
 	serveCover(t, n)
 	bridge := settle(t, n, "bridge", bridgeArgs(n)...)
 	friend := settle(t, n, "friend", "daemon", "--lan=false", "--mode", "careful")
-	friend.run("join", bridge.invite())
+	friend.run("join", bridge.invite().Link)
 	user := settle(t, n, "user", "daemon", "--lan=false")
-	user.run("join", bridge.invite())
+	user.run("join", bridge.invite().Link)
 	limit := 30 * time.Second
 	if len(r.rules) == 0 {
 		limit = 5 * time.Second

@@ -51,10 +51,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// coverSite is a web site that knows nothing of us, on port 443.
-func coverSite([]string) {
+// newCover returns a web site that knows nothing of us, not yet started.
+func newCover() *httptest.Server {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "the cover site") }))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes by which the bridge learns how the site looks
+	return s
+}
+
+// coverSite is such a site on port 443 of a host in the lab.
+func coverSite([]string) {
+	s := newCover()
 	l, err := net.Listen("tcp", ":443")
 	if err != nil {
 		panic(err)
@@ -72,6 +78,7 @@ type daemon struct {
 	t      *testing.T
 	dir    string
 	args   []string
+	host   func(ctx context.Context, name string, args ...string) *exec.Cmd // makes a command of the machine that it is on
 	cmd    *exec.Cmd
 	api    string // host:port
 	addr   string // for --peer
@@ -91,7 +98,7 @@ func startDaemon(t *testing.T, peers ...*daemon) *daemon {
 // startNode starts a daemon or relay with further flags, alone on loopback.
 func startNode(t *testing.T, role string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: t.TempDir()}
+	d := &daemon{t: t, dir: t.TempDir(), host: exec.CommandContext}
 	d.args = append([]string{role, "--json", "--lan=false", "--nat=false", "--network", "e2e", "--data", d.dir, "--api", "127.0.0.1:0"}, args...)
 	t.Cleanup(func() { d.stop() })
 	d.start()
@@ -104,7 +111,7 @@ func (d *daemon) start() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.cmd = exec.Command(path, d.args...)
+	d.cmd = d.host(context.Background(), path, d.args...)
 	d.stderr = &bytes.Buffer{}
 	d.cmd.Stderr = d.stderr
 	stdout, err := d.cmd.StdoutPipe()
@@ -163,7 +170,7 @@ func (d *daemon) try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var out, errOut bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, append(args, "--data", d.dir)...)
+	cmd := d.host(ctx, path, append(args, "--data", d.dir)...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, &errOut)

@@ -16,7 +16,11 @@
 // have IPv4 alone. Everything ends with the test; the packets that crossed a border are kept when it failed.
 package lab
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // World is what there is.
 type World struct {
@@ -41,6 +45,22 @@ type Host struct {
 	Name string
 	Link string
 	Addr string // IPv4; "" takes 10.LINK.0.N with numbers from 1 on
+}
+
+// addressed gives every host that has none its address.
+func (w World) addressed() World {
+	number, used := map[string]int{}, map[string]int{}
+	for i, l := range w.Links {
+		number[l.Name] = i + 1
+	}
+	w.Hosts = slices.Clone(w.Hosts)
+	for i, h := range w.Hosts {
+		if h.Addr == "" {
+			used[h.Link]++
+			w.Hosts[i].Addr = fmt.Sprintf("10.%d.0.%d", number[h.Link], used[h.Link])
+		}
+	}
+	return w
 }
 
 // Rule is something that a censor does to what crosses a border. Make one by its function.

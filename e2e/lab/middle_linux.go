@@ -44,6 +44,7 @@ type port struct {
 
 type linkState struct {
 	Link
+	prober bool                  // the censor's own, which it does not look at
 	inside map[flowKey]time.Time // flows begun behind the firewall, until when; of the client's side
 	busy   [2]time.Time          // the line is taken until then, out and in
 }
@@ -144,23 +145,16 @@ func (m *middle) setRules(rules []Rule) {
 // build makes a namespace, a cable and an address for every host, and returns the hosts' processes.
 func (m *middle) build(w World) ([]int, error) {
 	links := map[string]*linkState{}
-	number := map[string]int{}
-	used := map[string]int{}
-	for i, l := range w.Links {
+	for _, l := range w.Links {
 		links[l.Name] = &linkState{Link: l, inside: map[flowKey]time.Time{}}
-		number[l.Name] = i + 1
 	}
-	links[""] = &linkState{Link: Link{Country: "the censor's eye"}, inside: map[flowKey]time.Time{}}
-	hosts := append(w.Hosts, Host{Addr: "10.255.255.1"}) // the prober
+	links[""] = &linkState{prober: true, inside: map[flowKey]time.Time{}}
+	hosts := append(w.Hosts, Host{Addr: "10.255.255.1"}) // the prober, on a link of its own
 	var pids []int
 	for i, h := range hosts {
 		l := links[h.Link]
 		if l == nil {
 			return nil, fmt.Errorf("host %s: there is no link %q", h.Name, h.Link)
-		}
-		if h.Addr == "" {
-			used[h.Link]++
-			h.Addr = fmt.Sprintf("10.%d.0.%d", number[h.Link], used[h.Link])
 		}
 		addr, err := netip.ParseAddr(h.Addr)
 		if err != nil {
@@ -334,7 +328,7 @@ func (m *middle) route(from *port, frame []byte) {
 	if lost {
 		return
 	}
-	if from.link.Country != to.link.Country && from.host.Name+to.host.Name != "" && from.host.Addr != "10.255.255.1" && to.host.Addr != "10.255.255.1" {
+	if from.link.Country != to.link.Country && !from.link.prober && !to.link.prober {
 		m.record(p.ip)
 		v := m.censor.judge(p, from.link.Country != "")
 		for _, forged := range v.forged {

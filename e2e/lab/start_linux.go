@@ -73,7 +73,7 @@ type Node struct {
 }
 
 // Available says why there can be no lab here; nil when there can.
-var Available = sync.OnceValue(func() error {
+func Available() error {
 	if _, err := exec.LookPath("nsenter"); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ var Available = sync.OnceValue(func() error {
 		return fmt.Errorf("network namespaces for an ordinary user: %w", err)
 	}
 	return nil
-})
+}
 
 func spaces() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
@@ -130,6 +130,7 @@ func Start(t testing.TB, w World) *Net {
 		cmd.Process.Kill() // and with it everything in its process namespace
 		cmd.Wait()
 	})
+	w = w.addressed()
 	var pids []int
 	if err := n.ask(setup{World: w, Pcap: n.pcap}, &pids); err != nil {
 		t.Fatalf("lab: %v", err)
@@ -146,15 +147,7 @@ func (n *Net) find(w World, middle int, pids []int) error {
 	if err != nil {
 		return err
 	}
-	number, used := map[string]int{}, map[string]int{}
-	for i, l := range w.Links {
-		number[l.Name] = i + 1
-	}
 	for i, h := range w.Hosts {
-		if h.Addr == "" {
-			used[h.Link]++
-			h.Addr = fmt.Sprintf("10.%d.0.%d", number[h.Link], used[h.Link])
-		}
 		addr, err := netip.ParseAddr(h.Addr)
 		if err != nil {
 			return err
