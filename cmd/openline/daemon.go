@@ -44,7 +44,7 @@ like a well-known site of others. Other nodes that a bridge connects to by itsel
   openline relay --listen /ip4/0.0.0.0/tcp/443 --api 0.0.0.0:80
   openline relay --bridge --decoy ~/site --peer /ip4/192.0.2.7/tcp/4870/p2p/12D3Koo…
   openline relay --bridge --listen /ip4/0.0.0.0/tcp/443/tls/sni/www.example.com/reality
-  openline relay --bridge --listen /ip4/127.0.0.1/tcp/8080/ws --announce /dns4/example.org/tcp/443/tls/ws
+  openline relay --bridge --listen /ip4/127.0.0.1/tcp/8080/ws --announce /ip4/192.0.2.7/tcp/443/tls/sni/example.org/ws
   openline relay --bridge --listen /ip4/0.0.0.0/tcp/8443/pt/obfs4 --listen /ip4/127.0.0.1/tcp/0/tor`,
 		Args: cobra.NoArgs,
 	})
@@ -99,7 +99,7 @@ func carrierFlags(f *pflag.FlagSet, cfg *node.Config) {
 	f.StringSliceVar(&cfg.Carriers.Only, "carriers", nil, "`NAMES` of the carriers to use, of quic,tcp,wss,reality,pt,tor,relay (default: all that the mode allows)")
 	f.StringVar(&cfg.Carriers.TorSOCKS, "tor", cfg.Carriers.TorSOCKS, "`HOST:PORT` of Tor's SOCKS port")
 	f.StringToStringVar(&cfg.Carriers.PTs, "pt", nil, "`NAME=PROGRAM` of a pluggable transport, such as obfs4=/usr/bin/lyrebird; repeatable")
-	f.StringArrayVar(&cfg.Carriers.Announce, "announce", nil, "`MULTIADDR` under which --listen is reached from outside, such as /dns4/example.org/tcp/443/tls/ws; repeatable")
+	f.StringArrayVar(&cfg.Carriers.Announce, "announce", nil, "`MULTIADDR` under which --listen is reached from outside, such as /ip4/192.0.2.7/tcp/443/tls/sni/example.org/ws; repeatable")
 	f.StringVar(&cfg.Carriers.TLSCert, "tls-cert", "", "`FILE` with the certificate of this server's name (default: one of its own, which invites name)")
 	f.StringVar(&cfg.Carriers.TLSKey, "tls-key", "", "`FILE` with the key of --tls-cert")
 	f.StringVar(&cfg.Carriers.Decoy, "decoy", "", "`SITE` that strangers see: a directory with a web site, or the URL of one")
