@@ -51,12 +51,12 @@ func inviteCases(t *testing.T) []inviteVector {
 	copy(whole.From[:], inviteKey().Public().(ed25519.PublicKey))
 	described := describeInvite("two peers, one of them a bridge", link, whole)
 	broken := describeInvite("broken over lines", " "+link[:30]+"\n"+link[30:]+"\r\n", whole)
-	twice := base64.RawURLEncoding.EncodeToString(append(whole.append(nil), whole.append(nil)...))
+	twice := base64.RawURLEncoding.EncodeToString(append(inviteForm.append(nil, whole.statement()), inviteForm.append(nil, whole.statement())...))
 	return []inviteVector{described, broken,
 		{Name: "another scheme", Link: "openlime" + link[8:]},
 		{Name: "cut off", Link: link[:len(link)-4]},
 		{Name: "one letter changed", Link: link[:60] + map[bool]string{true: "B", false: "A"}[link[60] == 'A'] + link[61:]},
-		{Name: "no signature", Link: InviteScheme + base64.RawURLEncoding.EncodeToString(whole.append(nil))},
+		{Name: "no signature", Link: InviteScheme + base64.RawURLEncoding.EncodeToString(inviteForm.append(nil, whole.statement()))},
 		{Name: "fields twice", Link: InviteScheme + twice},
 		{Name: "nothing in it", Link: InviteScheme},
 	}
@@ -168,7 +168,7 @@ func FuzzInvite(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := i.check(); err != nil {
+		if err := inviteForm.check(i.statement()); err != nil {
 			t.Errorf("read, but not to be written: %v", err)
 		}
 	})
@@ -186,9 +186,9 @@ func FuzzInviteFields(f *testing.F) {
 	}
 	f.Add(raw)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		i, sig, err := readInvite(raw)
-		if err == nil && (len(sig) != ed25519.SignatureSize || i.check() != nil) {
-			t.Errorf("%x is read as %+v", raw, i)
+		s, sig, err := inviteForm.read(raw)
+		if err == nil && (len(sig) != ed25519.SignatureSize || inviteForm.check(s) != nil) {
+			t.Errorf("%x is read as %+v", raw, s)
 		}
 	})
 }
