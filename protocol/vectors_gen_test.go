@@ -48,6 +48,7 @@ func TestVectorsAreReproducible(t *testing.T) {
 	g.write("filters.json", filterCases(t))
 	g.write("bundles.json", bundleCases())
 	g.write("invites.json", inviteCases(t))
+	g.write("lists.json", listCases())
 }
 
 type generator struct {
