@@ -319,11 +319,7 @@ func join(book *bootstrap.Book, cfg Config, now time.Time, link string) (api.Joi
 }
 
 func invitedPeer(p protocol.InvitePeer) (info peer.AddrInfo, err error) {
-	key, err := crypto.UnmarshalEd25519PublicKey(p.Key[:])
-	if err != nil {
-		return info, err
-	}
-	if info.ID, err = peer.IDFromPublicKey(key); err != nil {
+	if info.ID, err = keyID(p.Key); err != nil {
 		return info, err
 	}
 	for _, raw := range p.Addrs {
@@ -335,6 +331,14 @@ func invitedPeer(p protocol.InvitePeer) (info peer.AddrInfo, err error) {
 		return info, errors.New("no address that a carrier of ours reaches")
 	}
 	return info, nil
+}
+
+func keyID(raw [32]byte) (peer.ID, error) {
+	key, err := crypto.UnmarshalEd25519PublicKey(raw[:])
+	if err != nil {
+		return "", err
+	}
+	return peer.IDFromPublicKey(key)
 }
 
 // Invites lists the invites that this node has made.

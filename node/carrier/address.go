@@ -218,6 +218,12 @@ func WithToken(a ma.Multiaddr, t Token) ma.Multiaddr {
 	return WithoutToken(a).AppendComponent(component("token", t[:]))
 }
 
+// TokenIn returns the secret in an address, ok = false when it has none.
+func TokenIn(a ma.Multiaddr) (t Token, ok bool) {
+	p := read(a)
+	return p.token, p.hasToken
+}
+
 // WithoutToken returns an address that says where, and lets nobody in.
 func WithoutToken(a ma.Multiaddr) ma.Multiaddr {
 	var kept ma.Multiaddr
