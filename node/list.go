@@ -10,7 +10,9 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"openline/bootstrap"
+	"openline/node/api"
 	"openline/node/carrier"
+	"openline/node/mesh"
 	"openline/protocol"
 )
 
@@ -24,15 +26,20 @@ type listDraft struct {
 // end in /p2p/ and a peer's id, with a token or without, and links of standing invites, of which only the node that made
 // them is taken. Warnings are about what can be published, but serves nobody.
 func ListPeers(network string, until time.Time, names []string) (peers []protocol.InvitePeer, warnings []string, err error) {
+	if err := mesh.CheckNetwork(network); err != nil {
+		return nil, nil, err
+	}
 	var d listDraft
 	for _, name := range names {
+		hint := "an address is as openline status prints it: /ip4/192.0.2.7/tcp/4870/p2p/12D3KooW…"
 		if strings.HasPrefix(name, protocol.InviteScheme) {
 			err = d.addInvite(network, until, name)
+			hint = "openline invite --standing makes a link for a list, on the node itself"
 		} else {
 			err = d.addAddress(name)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, &api.Hint{Err: err, Hint: hint}
 		}
 	}
 	for _, p := range d.peers {
