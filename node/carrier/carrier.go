@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -173,7 +174,7 @@ func (s *Set) Options(more ...swarm.Option) []libp2p.Option {
 	if plain && s.cfg.Allows(QUIC) {
 		options = append(options, libp2p.Transport(quic.NewTransport))
 	}
-	for _, r := range []rung{&wss{s}, &reality{set: s}, &pluggable{s}, &onion{s}} {
+	for _, r := range []rung{&wss{s}, &reality{set: s, hellos: newHellos(time.Now)}, &pluggable{s}, &onion{s}} {
 		if !s.cfg.Allows(r.name()) {
 			continue
 		}

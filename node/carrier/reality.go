@@ -30,13 +30,16 @@ import (
 
 // reality is TLS 1.3 that a stranger cannot tell from a connection to another, well-known site (XTLS/REALITY): who
 // shows no token is passed on to that site, byte by byte.
-type reality struct{ set *Set }
+type reality struct {
+	set    *Set
+	hellos *hellos
+}
 
 func (r *reality) name() string     { return Reality }
 func (r *reality) protocols() []int { return []int{codeReality} }
 
-// clockSkew is how far two clocks may be apart. Clocks go wrong in a long cut; replays are answered by the site anyway,
-// for the key of each connection is fresh.
+// clockSkew is how far two clocks may be apart: they go wrong in a long cut. A hello that is sent again within that time
+// is known by its random.
 const clockSkew = 48 * time.Hour
 
 func (r *reality) dial(ctx context.Context, p place) (net.Conn, error) {
@@ -196,8 +199,9 @@ func learnCover(cfg *xtls.Config) {
 	}
 }
 
-// shake lets in whose session id holds the short id of a token; everybody else talks to the cover site until they
-// leave.
+// shake lets in whose session id holds the short id of a token, in a hello that let in nobody before; everybody else
+// talks to the cover site until they leave. The library decides when it has read a hello, and has told the site every
+// byte of it by then: so this, too, decides while it reads.
 func (r *reality) shake(ctx context.Context, conn net.Conn, cfg *xtls.Config) (net.Conn, Token, error) {
 	tokens := map[[8]byte]Token{}
 	cfg.ShortIds = map[[8]byte]bool{}
@@ -205,11 +209,22 @@ func (r *reality) shake(ctx context.Context, conn net.Conn, cfg *xtls.Config) (n
 		tokens[shortID(t)] = t
 		cfg.ShortIds[shortID(t)] = true
 	}
-	in, err := xtls.Server(ctx, conn, cfg)
+	s := &suspect{TCPConn: conn.(*net.TCPConn), hellos: r.hellos, stranger: func() { clear(cfg.ShortIds) }}
+	cfg.KeyLogWriter = notice(func() { s.in = true }) // there are keys only with one who showed a token
+	defer s.settle()
+	in, err := xtls.Server(ctx, s, cfg)
 	if err != nil {
 		return nil, Token{}, err
 	}
 	return in, tokens[in.ClientShortId], nil
+}
+
+// notice is called when something is written, whatever that is.
+type notice func()
+
+func (n notice) Write(b []byte) (int, error) {
+	n()
+	return len(b), nil
 }
 
 // key returns the server's long-lived key.
