@@ -2,7 +2,6 @@ package carrier
 
 import (
 	"encoding/binary"
-	"net"
 	"sync"
 	"time"
 )
@@ -64,48 +63,6 @@ func (h *hellos) settle(r random, in bool) {
 func (h *hellos) forget() {
 	delete(h.known, h.order[0].random)
 	h.order = h.order[1:]
-}
-
-// maxHead is more than precedes the end of a hello's random in any stream that the library takes: it drops a few alerts
-// and puts a hello together from records of one byte.
-const maxHead = 4096
-
-// suspect is a connection that may repeat another's hello.
-type suspect struct {
-	*net.TCPConn
-	hellos   *hellos
-	stranger func() // is called, within Read, when it does
-
-	head    []byte // what came so far; nil once the random was seen
-	seen    bool
-	claimed bool
-	random  random
-	in      bool // the hello was taken for a member's
-}
-
-// Read decides about the connection before it returns the last byte of a hello.
-func (s *suspect) Read(b []byte) (int, error) {
-	n, err := s.TCPConn.Read(b)
-	if s.seen {
-		return n, err
-	}
-	s.head = append(s.head, b[:n]...)
-	var ok bool
-	if s.random, ok = randomIn(s.head); !ok && len(s.head) < maxHead {
-		return n, err
-	}
-	s.head, s.seen, s.claimed = nil, true, ok && s.hellos.claim(s.random)
-	if !s.claimed {
-		s.stranger()
-	}
-	return n, err
-}
-
-// settle is called when all is known about the hello.
-func (s *suspect) settle() {
-	if s.claimed {
-		s.hellos.settle(s.random, s.in)
-	}
 }
 
 // randomIn reads the random of the ClientHello with which a TLS stream begins (RFC 8446, sections 4.1.2 and 5.1).

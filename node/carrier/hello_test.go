@@ -3,10 +3,12 @@ package carrier
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -198,5 +200,58 @@ func TestHellosAreForgotten(t *testing.T) {
 	now = now.Add(2*clockSkew + time.Second)
 	if !h.claim(nth(1)) || len(h.known) != 1 || len(h.order) != 0 {
 		t.Errorf("%d hellos are remembered beyond their time", len(h.known))
+	}
+}
+
+// TestStrangersMeetTheSitesEnd has a cover site break off, end and hear more, and end and hear nothing.
+func TestStrangersMeetTheSitesEnd(t *testing.T) {
+	for how, end := range map[string]func(*net.TCPConn){
+		"reset": func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
+		"deaf":  func(c *net.TCPConn) { c.Close() },
+		"open":  func(c *net.TCPConn) { c.CloseWrite(); io.Copy(io.Discard, c) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			site, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer site.Close()
+			go func() {
+				for {
+					conn, err := site.Accept()
+					if err != nil {
+						return
+					}
+					conn.SetReadDeadline(time.Now().Add(time.Second)) // the bridge learns nothing of how it looks
+					conn.Read(make([]byte, 1<<10))
+					conn.SetReadDeadline(time.Time{})
+					conn.Write([]byte("no"))
+					time.Sleep(50 * time.Millisecond) // so that it is heard before a reset
+					go end(conn.(*net.TCPConn))
+				}
+			}()
+			bridge, _ := open(t, Config{Cover: site.Addr().String()}, "/ip4/127.0.0.1/tcp/0/tls/sni/example.com/reality")
+			conn, err := net.Dial("tcp", read(bridge.Addresses()[0]).address())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			conn.Write([]byte("hello"))
+			heard, err := io.ReadAll(conn)
+			got := "open"
+			if errors.Is(err, syscall.ECONNRESET) {
+				got = "reset"
+			}
+			for end := time.Now().Add(time.Second); got == "open" && time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
+				if _, err := conn.Write([]byte("more")); err != nil {
+					got = "deaf"
+				}
+			}
+			if got != how || string(heard) != "no" {
+				t.Errorf("a stranger hears %q and finds it %s, want %s", heard, got, how)
+			}
+		})
 	}
 }

@@ -165,8 +165,7 @@ func (r *reality) listen(a ma.Multiaddr, d *door) (net.Listener, error) {
 		return nil, err
 	}
 	base := xtls.Config{Type: "tcp", Dest: cover, ServerNames: map[string]bool{p.sni: true}, PrivateKey: key.Bytes(),
-		MaxTimeDiff: clockSkew, SessionTicketsDisabled: true,
-		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return r.set.dialTo(ctx, addr, "cover") }}
+		MaxTimeDiff: clockSkew, SessionTicketsDisabled: true}
 	go func() {
 		learnCover(&base)
 		d.greet(l, func(ctx context.Context, conn net.Conn) (net.Conn, Token, error) {
@@ -211,6 +210,13 @@ func (r *reality) shake(ctx context.Context, conn net.Conn, cfg *xtls.Config) (n
 	}
 	s := &suspect{TCPConn: conn.(*net.TCPConn), hellos: r.hellos, stranger: func() { clear(cfg.ShortIds) }}
 	cfg.KeyLogWriter = notice(func() { s.in = true }) // there are keys only with one who showed a token
+	cfg.DialContext = func(ctx context.Context, _, addr string) (net.Conn, error) {
+		conn, err := r.set.dialTo(ctx, addr, "cover")
+		if c, ok := conn.(xtls.CloseWriteConn); ok { // through Tor there is no such thing
+			return &site{CloseWriteConn: c, reset: s.breakOff}, err
+		}
+		return conn, err
+	}
 	defer s.settle()
 	in, err := xtls.Server(ctx, s, cfg)
 	if err != nil {
