@@ -208,7 +208,13 @@ func (r row) play(t *testing.T) (got result) {
 // serveCover runs a site that knows nothing of us, on the host cover.
 func serveCover(t *testing.T, n *lab.Net) {
 	t.Helper()
-	cmd := n.Host("cover").Func(context.Background(), "cover")
+	serveOn(t, n, "cover", "cover")
+}
+
+// serveOn runs a function of Main's on a host until the test ends.
+func serveOn(t *testing.T, n *lab.Net, host, function string, args ...string) {
+	t.Helper()
+	cmd := n.Host(host).Func(context.Background(), function, args...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

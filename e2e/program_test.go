@@ -43,7 +43,7 @@ var openline = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	lab.Main(map[string]func([]string){"cover": coverSite})
+	lab.Main(map[string]func([]string){"cover": coverSite, "ordinary": ordinary, "probe": probe})
 	code := m.Run()
 	if path, err := openline(); err == nil { // built by any test, or in vain
 		os.RemoveAll(filepath.Dir(path))
@@ -68,6 +68,26 @@ func coverSite([]string) {
 	s.Listener = l
 	s.StartTLS()
 	select {}
+}
+
+// ordinary is a host with a web server on port 443, which shows a directory with a certificate, and one that says
+// nothing on port 9443.
+func ordinary(args []string) {
+	go func() {
+		s := &http.Server{Addr: ":443", Handler: http.FileServer(http.Dir(args[0])), ErrorLog: log.New(io.Discard, "", 0)}
+		panic(s.ListenAndServeTLS(args[1], args[1]))
+	}()
+	l, err := net.Listen("tcp", ":9443")
+	if err != nil {
+		panic(err)
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			panic(err)
+		}
+		go io.Copy(io.Discard, conn)
+	}
 }
 
 // patience is how long a test waits for what should take a second or two.
