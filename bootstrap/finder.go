@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type FinderConfig struct {
 	DialTimeout time.Duration // of one attempt with all addresses of a peer; 0: 30 s
 
 	Carrier func(ma.Multiaddr) string // names what carries a connection
+	Secret  func(ma.Multiaddr) bool   // says that an address needs a token, which the book has of invites alone
 	Worked  func(ma.Multiaddr)        // told where a connection came about
 	Failed  func(error)               // told how an attempt failed
 }
@@ -74,6 +76,9 @@ func NewFinder(cfg FinderConfig, sources ...Source) *Finder {
 	}
 	if cfg.Carrier == nil {
 		cfg.Carrier = func(ma.Multiaddr) string { return "" }
+	}
+	if cfg.Secret == nil {
+		cfg.Secret = func(ma.Multiaddr) bool { return false }
 	}
 	if cfg.Worked == nil {
 		cfg.Worked = func(ma.Multiaddr) {}
@@ -189,6 +194,9 @@ func (f *Finder) take(known map[peer.ID]*candidate, c candidate) {
 		return
 	}
 	old.keep = old.keep || c.keep
+	if slices.ContainsFunc(c.Addrs, func(a ma.Multiaddr) bool { return !ma.Contains(old.Addrs, a) }) {
+		old.failures, old.next = 0, time.Time{} // what failed were others
+	}
 	if c.source == old.source {
 		old.Addrs = c.Addrs // the newest word of the same source
 	} else {
@@ -243,7 +251,7 @@ func (f *Finder) succeeded(c *candidate) {
 		}
 		at := conn.RemoteMultiaddr()
 		f.cfg.Worked(at)
-		if f.cfg.Book != nil && c.source != "lan" {
+		if f.cfg.Book != nil && c.source != "lan" && (!f.cfg.Secret(at) || f.cfg.Book.Invited(c.ID)) {
 			f.cfg.Book.Worked(c.ID, c.source, at)
 		}
 		return

@@ -46,6 +46,7 @@ var confined = map[string][]string{
 	"github.com/prometheus/":             {"node", "node/api"},
 	"github.com/nbd-wtf/":                {}, // in tests only: it is in maintenance mode
 	"github.com/klauspost/":              {"protocol"},
+	"github.com/ipfs/":                   {"bootstrap", "node"},
 	"github.com/makiuchi-d/":             {"cmd/openline"},
 	"google.golang.org/protobuf/":        {"protocol", "node/mesh"},
 	"google.golang.org/protobuf/reflect": {},
