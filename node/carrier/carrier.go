@@ -69,8 +69,8 @@ type Config struct {
 	TorPassword string            // of the control port; "": by its cookie
 	PTs         map[string]string // program of each pluggable transport; those missing are looked for by their usual names
 
-	Lookup func(ctx context.Context, host string) ([]net.IPAddr, error)
-	Log    *slog.Logger // nil discards
+	Names madns.BasicResolver // looks up names without showing them on the line; nil: none is looked up, but in mode open by libp2p
+	Log   *slog.Logger        // nil discards
 }
 
 // Validate says what is wrong with c.
@@ -159,8 +159,12 @@ func New(cfg Config) (*Set, error) {
 // libp2p takes that once.
 func (s *Set) Options(more ...swarm.Option) []libp2p.Option {
 	options := []libp2p.Option{libp2p.SwarmOpts(append(more, swarm.WithDialRanker(s.ladder.Rank))...), libp2p.ConnectionGater(s.ladder)}
-	if s.cfg.Mode != Open {
-		resolver, err := madns.NewResolver(madns.WithDefaultResolver(quiet{}))
+	names := s.cfg.Names
+	if names == nil && s.cfg.Mode != Open {
+		names = quiet{}
+	}
+	if names != nil {
+		resolver, err := madns.NewResolver(madns.WithDefaultResolver(names))
 		if err != nil {
 			panic(err) // its one option cannot fail
 		}
@@ -223,7 +227,7 @@ func (s *Set) completed(a ma.Multiaddr) ma.Multiaddr {
 	return a
 }
 
-// HTTPClient returns a client for web pages that shows a browser's hello and asks nobody for names but Lookup; in mode
+// HTTPClient returns a client for web pages that shows a browser's hello and asks nobody for names but Names; in mode
 // tor it goes through Tor.
 func (s *Set) HTTPClient() *http.Client {
 	t := &http.Transport{

@@ -23,7 +23,7 @@ const (
 	torTimeout     = 90 * time.Second
 )
 
-// dialTo opens a TCP connection, through Tor where the mode says so. Names are looked up by nobody but Lookup, or by
+// dialTo opens a TCP connection, through Tor where the mode says so. Host names are looked up by nobody but Names, or by
 // Tor. Connections with different circuits share no way through Tor.
 func (s *Set) dialTo(ctx context.Context, address, circuit string) (net.Conn, error) {
 	if s.cfg.Mode == OnlyTor {
@@ -39,10 +39,10 @@ func (s *Set) dialTo(ctx context.Context, address, circuit string) (net.Conn, er
 	if net.ParseIP(host) != nil {
 		return d.DialContext(ctx, "tcp", address)
 	}
-	if s.cfg.Lookup == nil {
+	if s.cfg.Names == nil {
 		return nil, fmt.Errorf("look up %s: no resolver", host)
 	}
-	ips, err := s.cfg.Lookup(ctx, host)
+	ips, err := s.cfg.Names.LookupIPAddr(ctx, host)
 	if err != nil {
 		return nil, fmt.Errorf("look up a host: %w", err)
 	}

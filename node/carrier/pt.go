@@ -160,6 +160,8 @@ func usual(transport string) []string {
 	return []string{transport}
 }
 
+var errNoProgram = errors.New("its program is not installed here")
+
 // command prepares a program as the specification says, up to what tells client and server apart.
 func (p *programs) command(transport string) (*exec.Cmd, error) {
 	names := usual(transport)
@@ -180,7 +182,7 @@ func (p *programs) command(transport string) (*exec.Cmd, error) {
 		cmd.Env = append(os.Environ(), "TOR_PT_MANAGED_TRANSPORT_VER=1", "TOR_PT_STATE_LOCATION="+state, "TOR_PT_EXIT_ON_STDIN_CLOSE=1")
 		return cmd, nil
 	}
-	return nil, fmt.Errorf("the pluggable transport %s needs the program %s, which is not installed here", transport, strings.Join(names, " or "))
+	return nil, fmt.Errorf("the pluggable transport %s: %w: %s", transport, errNoProgram, strings.Join(names, " or "))
 }
 
 func (p *programs) client(ctx context.Context, transport string) (*client, error) {

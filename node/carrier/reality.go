@@ -63,7 +63,7 @@ func realityHello(ctx context.Context, conn net.Conn, p place) (net.Conn, error)
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
 			known = len(raw) > 0 && signedBySecret(raw[0], secret)
 			if !known {
-				return errors.New("the cover site answers instead of letting us in: the invite may be used up, expired or revoked, or somebody stands in between")
+				return fmt.Errorf("the cover site answers: %w", errNotLetIn)
 			}
 			return nil
 		}}
@@ -80,7 +80,7 @@ func realityHello(ctx context.Context, conn net.Conn, p place) (net.Conn, error)
 			return nil, &Broken{err}
 		}
 		var cert *utls.CertificateVerificationError
-		if errors.As(err, &cert) || strings.Contains(err.Error(), "cover site") {
+		if errors.As(err, &cert) || errors.Is(err, errNotLetIn) {
 			return nil, err
 		}
 		return nil, &Broken{err}

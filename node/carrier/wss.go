@@ -65,7 +65,7 @@ func (w *wss) dial(ctx context.Context, p place) (net.Conn, error) {
 		resp.Body.Close()
 	}
 	if errors.Is(err, websocket.ErrBadHandshake) {
-		return nil, errors.Join(fmt.Errorf("the site answers %q instead of letting us in: the invite may be used up, expired or revoked", resp.Status), conn.Close())
+		return nil, errors.Join(fmt.Errorf("the site says %q: %w", resp.Status, errNotLetIn), conn.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(&Broken{err}, conn.Close())
