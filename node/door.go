@@ -64,10 +64,11 @@ func (n *Node) admit(c protocol.Claim) error {
 
 // fromMesh is the door of the mesh. nil: fresh, pass it on.
 func (n *Node) fromMesh(ctx context.Context, envelope []byte, shard int) error {
-	_, stored, err := n.accept(ctx, envelope, door{decode: protocol.ParseEnvelope, scope: protocol.Live, origin: store.Remote, shard: shard})
+	e, stored, err := n.accept(ctx, envelope, door{decode: protocol.ParseEnvelope, scope: protocol.Live, origin: store.Remote, shard: shard})
 	if err != nil {
 		return err
 	}
+	n.history.Flooded(e)
 	if n.tooSoon(stored) {
 		return protocol.Reject(protocol.Busy, "a version of this event was passed on less than %v ago", protocol.ReplaceInterval)
 	}

@@ -130,6 +130,7 @@ func (n *Node) flood(ctx context.Context, o *outbox) (left int, err error) {
 		if err := n.mesh.Publish(ctx, e); err != nil {
 			return 0, err
 		}
+		n.history.Flooded(e)
 		o.left(e, n.now())
 		gone = append(gone, e.ID())
 	}

@@ -75,6 +75,7 @@ type Comparison struct {
 const (
 	sessionsAtOnce = 3                // more would fetch the same from several
 	newsEvery      = time.Second / 4  // what was gained meanwhile is one piece of news
+	quietAfter     = 2 * time.Second  // nothing more is flooded after the last that was; more than a flood takes
 	greetEvery     = 20 * time.Second // between hellos with a random peer
 	checkEvery     = 3                // hellos go together with a comparison
 	answerTime     = 20 * time.Second // a peer of whom not a byte comes for so long stalls
@@ -110,6 +111,8 @@ type History struct {
 	refused map[protocol.ID]time.Time
 	naming  [protocol.Shards]time.Time // until when nothing of a shard is fetched without knowing its id
 	gained  [protocol.Shards]span      // since the last news; an empty one for nothing
+	flooded [protocol.Shards]span      // since the shard was quiet
+	busy    [protocol.Shards]time.Time // when something was flooded last
 	offsets map[peer.ID]time.Duration
 	healing time.Time // until when the mesh is stitched together
 	serving sync.WaitGroup

@@ -28,20 +28,37 @@ func hours(first, last int64) (from, to int64) { return first / hour * hour, las
 // gain notes that an event came.
 func (y *History) gain(e protocol.Event) {
 	y.Count.Recovered.Add(1)
-	from, to := hours(e.CreatedAt(), e.CreatedAt())
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	g := &y.gained[e.Shard()]
-	if g.to == 0 {
-		*g = span{from, to}
-		return
+	y.gained[e.Shard()].cover(hours(e.CreatedAt(), e.CreatedAt()))
+}
+
+// Flooded notes that an event came or went by the mesh, which may have lost another one beside it: when a shard has been
+// quiet for a moment after that, the neighbours are told what is here.
+func (y *History) Flooded(e protocol.Event) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.flooded[e.Shard()].cover(hours(e.CreatedAt(), e.CreatedAt()))
+	y.busy[e.Shard()] = time.Now()
+}
+
+// cover widens a span, an empty one to just this.
+func (s *span) cover(from, to int64) {
+	if s.to != 0 {
+		from, to = min(s.from, from), max(s.to, to)
 	}
-	g.from, g.to = min(g.from, from), max(g.to, to)
+	*s = span{from, to}
 }
 
 // tell tells all neighbours what this node gained, also whoever brought it: so it learns that it is held here.
 func (y *History) tell() {
 	y.mu.Lock()
+	for shard, f := range y.flooded {
+		if f.to != 0 && time.Since(y.busy[shard]) >= quietAfter {
+			y.gained[shard].cover(f.from, f.to)
+			y.flooded[shard] = span{}
+		}
+	}
 	gained := y.gained
 	y.gained = [protocol.Shards]span{}
 	y.mu.Unlock()
