@@ -66,7 +66,7 @@ func (d DNSAddr) under(ctx context.Context, domain string) ([]peer.AddrInfo, err
 			}
 			texts, err := d.Names.LookupTXT(ctx, "_dnsaddr."+name)
 			if err != nil {
-				failed = fmt.Errorf("look up the peers under a name: %w", err)
+				failed = fmt.Errorf("look up the peers under a name: %w", withoutAddress(err))
 				continue
 			}
 			here, further := readDNSAddr(texts)

@@ -100,7 +100,7 @@ func (m Mirrors) fetch(ctx context.Context, at string) (l protocol.List, err err
 	}
 	resp, err := m.Client.Do(req)
 	if err != nil {
-		return l, fmt.Errorf("fetch a list: %w", err)
+		return l, fmt.Errorf("fetch a list: %w", withoutAddress(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -84,7 +84,17 @@ func (r *Resolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr,
 		v6 <- a
 	}()
 	a, err := r.lookup(ctx, host, dnsmessage.TypeA)
-	ips := append(slices.Clone(a.ips), (<-v6).ips...)
+	grace := resolverStagger
+	if err != nil {
+		grace = resolverTimeout
+	}
+	ips := slices.Clone(a.ips)
+	select {
+	case six := <-v6:
+		ips = append(ips, six.ips...)
+	case <-time.After(grace):
+	case <-ctx.Done():
+	}
 	if len(ips) > 0 {
 		return ips, nil
 	}
@@ -135,7 +145,7 @@ func (r *Resolver) lookup(ctx context.Context, name string, kind dnsmessage.Type
 }
 
 // race asks the resolvers from the best on, each next one when the last has failed or said nothing for a while. That a
-// name does not exist is believed when all who answered say so: a censor's resolver says it, too.
+// name does not exist is believed when nobody else says more within a moment: a censor's resolver says it, too.
 func (r *Resolver) race(ctx context.Context, best int, name string, kind dnsmessage.Type) (answer, int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -148,10 +158,13 @@ func (r *Resolver) race(ctx context.Context, best int, name string, kind dnsmess
 	asked, failed := 0, []error(nil)
 	next := time.NewTimer(0)
 	defer next.Stop()
+	var enough <-chan time.Time // after somebody said that there is nothing
 	for len(failed) < len(r.servers) {
 		select {
 		case <-ctx.Done():
 			return answer{}, 0, ctx.Err()
+		case <-enough:
+			return answer{}, 0, notFound(name)
 		case <-next.C:
 			if asked == len(r.servers) {
 				continue
@@ -168,6 +181,9 @@ func (r *Resolver) race(ctx context.Context, best int, name string, kind dnsmess
 				return got.answer, got.from, nil
 			}
 			failed = append(failed, got.err)
+			if isNotFound(got.err) && enough == nil {
+				enough = time.After(2 * resolverStagger)
+			}
 			next.Reset(0)
 		}
 	}
@@ -177,9 +193,29 @@ func (r *Resolver) race(ctx context.Context, best int, name string, kind dnsmess
 // Try asks one server about a name and reports whether it answers at all.
 func (r *Resolver) Try(ctx context.Context, server, name string) error {
 	_, err := r.ask(ctx, server, strings.TrimSuffix(name, ".")+".", dnsmessage.TypeA)
-	var none *net.DNSError
-	if errors.As(err, &none) {
+	if isNotFound(err) {
 		return nil
+	}
+	return err
+}
+
+func isNotFound(err error) bool {
+	var none *net.DNSError
+	return errors.As(err, &none) && none.IsNotFound
+}
+
+// withoutAddress takes out of an error of a web request whom it was to: errors end in logs.
+func withoutAddress(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	if isNotFound(err) {
+		err = errors.New("the host's name could not be looked up")
 	}
 	return err
 }
@@ -206,7 +242,7 @@ func (r *Resolver) ask(ctx context.Context, server, name string, kind dnsmessage
 	req.Header.Set("Accept", "application/dns-message")
 	resp, err := r.client.Do(req)
 	if err != nil {
-		return answer{}, fmt.Errorf("ask a resolver: %w", err)
+		return answer{}, fmt.Errorf("ask a resolver: %w", withoutAddress(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -29,23 +29,17 @@ func (s *Set) dialTo(ctx context.Context, address, circuit string) (net.Conn, er
 	if s.cfg.Mode == OnlyTor {
 		return s.dialTor(ctx, address, circuit)
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	var d net.Dialer
-	if net.ParseIP(host) != nil {
-		return d.DialContext(ctx, "tcp", address)
-	}
-	if s.cfg.Names == nil {
-		return nil, fmt.Errorf("look up %s: no resolver", host)
-	}
-	ips, err := s.cfg.Names.LookupIPAddr(ctx, host)
+	ips, err := s.lookup(ctx, host)
 	if err != nil {
-		return nil, fmt.Errorf("look up a host: %w", err)
+		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var d net.Dialer
 	var errs []error
 	for _, ip := range ips {
 		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), port))
@@ -54,7 +48,27 @@ func (s *Set) dialTo(ctx context.Context, address, circuit string) (net.Conn, er
 		}
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(append(errs, errors.New("no address of the host answers"))...)
+	return nil, errors.Join(errs...)
+}
+
+// lookup returns the addresses of a host, which may be one itself.
+func (s *Set) lookup(ctx context.Context, host string) ([]net.IPAddr, error) {
+	if ip := net.ParseIP(host); ip != nil {
+		return []net.IPAddr{{IP: ip}}, nil
+	}
+	if s.cfg.Names == nil {
+		return nil, errNoName
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	ips, err := s.cfg.Names.LookupIPAddr(ctx, host)
+	if err == nil && len(ips) == 0 {
+		err = errNoName
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up a host: %w", err)
+	}
+	return ips, nil
 }
 
 func (s *Set) dialTor(ctx context.Context, address, circuit string) (net.Conn, error) {
@@ -114,7 +128,7 @@ func browserHello(ctx context.Context, conn net.Conn, p place) (net.Conn, error)
 // quiet is a resolver that asks nobody: libp2p would ask the system about names in addresses that no rung takes.
 type quiet struct{}
 
-var errNoName = errors.New("names are not looked up in clear in this mode")
+var errNoName = errors.New("nobody here may be asked for names, or nobody knows this one")
 
 func (quiet) LookupIPAddr(context.Context, string) ([]net.IPAddr, error) { return nil, errNoName }
 func (quiet) LookupTXT(context.Context, string) ([]string, error)        { return nil, errNoName }

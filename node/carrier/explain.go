@@ -103,7 +103,7 @@ func (s *Set) explainConnect(ctx context.Context, p place, err error) Cause {
 		return Closed
 	case errors.Is(err, syscall.ENETUNREACH):
 		return NoRoute
-	case errors.As(err, &name), p.named && s.cfg.Names == nil:
+	case errors.As(err, &name), errors.Is(err, errNoName):
 		return NoName
 	case s.hostAnswers(ctx, p):
 		return PortSilent
