@@ -252,7 +252,7 @@ const testToken = "secret-token"
 func serve(t testing.TB, f *fake, change func(*Config)) *door {
 	t.Helper()
 	d := &door{t: t, log: &bytes.Buffer{}}
-	cfg := Config{Backend: f, Archive: f, Inviter: f, Network: "main", Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
+	cfg := Config{Backend: f, Archive: f, Inviter: f, Doctor: f, Network: "main", Owner: f, Token: testToken, Limits: DefaultLimits(), Registry: prometheus.NewRegistry(),
 		Log: slog.New(slog.NewTextHandler(d.log, nil)), Now: time.Now, Version: "test"}
 	if change != nil {
 		change(&cfg)
@@ -359,4 +359,10 @@ func (f *fake) Join(_ context.Context, link string) (Joined, error) {
 		return Joined{}, &Hint{errors.New("no invite"), ""}
 	}
 	return Joined{Network: "main", Peers: 1, Carriers: []string{"wss"}}, nil
+}
+
+func (f *fake) Diagnose(context.Context) (Diagnosis, error) {
+	return Diagnosis{Mode: "open", Known: 1, Causes: []Cause{{"udp-off", "UDP is off."}}, Next: []string{"nothing"},
+		Carriers: []CarrierCheck{{Carrier: "quic", Allowed: true, Tried: 1, Cause: "udp-off"}}, Sources: []SourceCheck{{Source: "book", Found: 1}},
+		Resolvers: []ResolverCheck{{"https://192.0.2.1/", true}}, Names: []NameCheck{{"example.org", NameFalse}}}, nil
 }

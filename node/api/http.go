@@ -52,6 +52,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/invites", handle: s.invite},
 		{method: "DELETE", path: "/invites/{id}", handle: s.revoke},
 		{method: "POST", path: "/join", handle: s.join},
+		{method: "POST", path: "/doctor", handle: s.diagnose},
 		{method: "GET", path: "/openapi.json", handle: s.describeAPI},
 	}
 }

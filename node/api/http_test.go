@@ -73,6 +73,7 @@ func TestOpenAPIDescribesTheHandlers(t *testing.T) {
 		{"POST", "/invites", `{"uses":5,"seconds":3600}`, 201}, {"POST", "/invites", `{"seconds":1}`, 409}, {"POST", "/invites", `{"seconds":-1}`, 400},
 		{"GET", "/invites", "", 200}, {"DELETE", "/invites/1", "", 200}, {"DELETE", "/invites/2", "", 409},
 		{"POST", "/join", `{"link":"openline:join?x"}`, 200}, {"POST", "/join", `{"link":""}`, 409}, {"POST", "/join", `{`, 400},
+		{"POST", "/doctor", "", 200},
 		{"GET", "/key", "", 200}, {"POST", "/key", `{"action":"protect","passphrase":"x"}`, 200}, {"POST", "/key", `{"action":"new"}`, 409},
 		{"POST", "/key", `{"action":"unlock"}`, 403}, {"POST", "/key", `[]`, 400}, {"POST", "/key/export", "", 200},
 	} {

@@ -27,6 +27,7 @@ type Config struct {
 	Backend Backend
 	Archive Archive
 	Inviter Inviter
+	Doctor  Doctor
 	Owner   Owner  // nil on a relay
 	Network string // bundles of others are refused
 	Token   string // what callers of /api/v1 must show
@@ -103,8 +104,8 @@ type Server struct {
 // NewServer checks cfg and registers the metrics.
 func NewServer(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Backend == nil || cfg.Archive == nil || cfg.Inviter == nil || cfg.Registry == nil || cfg.Log == nil || cfg.Now == nil:
-		return nil, errors.New("api: Backend, Archive, Inviter, Registry, Log and Now are needed")
+	case cfg.Backend == nil || cfg.Archive == nil || cfg.Inviter == nil || cfg.Doctor == nil || cfg.Registry == nil || cfg.Log == nil || cfg.Now == nil:
+		return nil, errors.New("api: Backend, Archive, Inviter, Doctor, Registry, Log and Now are needed")
 	case cfg.Token == "":
 		return nil, errors.New("api: without a token anybody could use the HTTP API")
 	}
