@@ -30,9 +30,14 @@ type Config struct {
 	Peers   []string // multiaddrs that end in /p2p/ and a peer id; never given up
 	LAN     bool     // look for neighbours by multicast and answer them
 	NAT     bool     // ask the router for a port, and other nodes whether and how one can be reached; in mode open only
+	DHT     bool     // look for relays in this network's hash table, and as a relay keep it; in mode open only
 	Bridge  bool     // a relay in no list, which speaks to those alone who hold an invite
 
-	Carriers carrier.Config // Dir, Admit, Tokens, Lookup and Log are the node's to fill in
+	DNSAddrs  []string // domains under which peers' addresses stand
+	Lists     []string // mirrors of signed lists: https://HOST/PATH#KEY
+	Resolvers []string // DNS over HTTPS (RFC 8484), their hosts IP addresses; the first that answers is asked again
+
+	Carriers carrier.Config // Dir, Admit, Tokens, Names and Log are the node's to fill in
 
 	KeepFor  time.Duration // how long strangers' events stay; 0: for ever
 	MaxBytes uint64        // of all events before compression, beyond which the oldest of strangers go; 0: any
@@ -62,11 +67,14 @@ func DefaultConfig() Config {
 		API:     DefaultAPI,
 		Listen: []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1",
 			"/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"},
-		LAN:      true,
-		NAT:      true,
-		Carriers: carrier.Config{Mode: carrier.Open, TorSOCKS: "127.0.0.1:9050", TorControl: "127.0.0.1:9051"},
-		KeepFor:  90 * 24 * time.Hour, // the longest cut so far, of 2026, took 88 days
-		MaxBytes: 4 << 30,
+		LAN: true,
+		NAT: true,
+		DHT: true,
+		// Three operators; two of them are hard to block whole.
+		Resolvers: []string{"https://1.1.1.1/dns-query", "https://8.8.8.8/dns-query", "https://94.140.14.140/dns-query"},
+		Carriers:  carrier.Config{Mode: carrier.Open, TorSOCKS: "127.0.0.1:9050", TorControl: "127.0.0.1:9051"},
+		KeepFor:   90 * 24 * time.Hour, // the longest cut so far, of 2026, took 88 days
+		MaxBytes:  4 << 30,
 	}
 }
 
@@ -166,7 +174,7 @@ func (c Config) Validate() error {
 	if c.Budget < 0 || c.Budget > 0 && c.Budget < 256 {
 		return fmt.Errorf("budget: %d bytes a second are less than 256", c.Budget)
 	}
-	if err := c.Carriers.Validate(); err != nil {
+	if err := errors.Join(c.Carriers.Validate(), c.checkSources()); err != nil {
 		return err
 	}
 	if c.Bridge && len(c.settle().Listen) == 0 {
@@ -174,6 +182,26 @@ func (c Config) Validate() error {
 	}
 	_, err := c.peers()
 	return err
+}
+
+// checkSources says what is wrong with where peers are to be looked for.
+func (c Config) checkSources() error {
+	for _, u := range c.Lists {
+		if _, _, err := bootstrap.ParseListURL(u); err != nil {
+			return fmt.Errorf("list: %w", err)
+		}
+	}
+	for _, u := range c.Resolvers {
+		if err := bootstrap.CheckResolver(u); err != nil {
+			return err
+		}
+	}
+	for _, d := range c.DNSAddrs {
+		if _, err := ma.NewComponent("dnsaddr", d); err != nil || strings.Contains(d, "/") {
+			return fmt.Errorf("dnsaddr: %q is not a domain like relays.example.org", d)
+		}
+	}
+	return nil
 }
 
 func (c Config) peers() ([]peer.AddrInfo, error) {

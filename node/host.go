@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -12,11 +13,14 @@ import (
 	"strings"
 	"time"
 
+	golog "github.com/ipfs/go-log/v2"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/gologshim"
+	"github.com/libp2p/go-libp2p/p2p/host/autorelay"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
@@ -45,8 +49,9 @@ const (
 
 // newHost opens the sockets on the carriers that the mode allows. Inside all of them is Noise. The agent string is the
 // same for all versions: a peer learns that this is openline, not which bugs it has.
-func newHost(cfg Config, carriers *carrier.Set, key crypto.PrivKey) (host.Host, error) {
+func newHost(cfg Config, carriers *carrier.Set, key crypto.PrivKey, circuits func() []peer.AddrInfo) (host.Host, error) {
 	gologshim.SetDefaultHandler(slog.DiscardHandler) // libp2p writes peers' ids and addresses into its logs
+	golog.SetupLogging(golog.Config{Level: golog.LevelFatal})
 	low, high := connsLow, connsHigh
 	if cfg.Relay {
 		low, high = relayConnsLow, relayConnsHigh
@@ -78,7 +83,7 @@ func newHost(cfg Config, carriers *carrier.Set, key crypto.PrivKey) (host.Host, 
 			return carrier.Public(addrs)
 		}),
 	)
-	h, err := libp2p.New(append(options, reachability(cfg)...)...)
+	h, err := libp2p.New(append(options, reachability(cfg, circuits)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("start libp2p: %w", err)
 	}
@@ -97,17 +102,35 @@ func dialTimeout(cfg Config) time.Duration {
 }
 
 // reachability lets nodes behind a router be reached: by a port of the router's, by a hole in it, or by a relay, which
-// passes on without limits because gossip does not run over limited connections. All of it shows libp2p.
-func reachability(cfg Config) []libp2p.Option {
+// passes on without limits because gossip does not run over limited connections. All of it shows libp2p. circuits are
+// peers that could pass on.
+func reachability(cfg Config, circuits func() []peer.AddrInfo) []libp2p.Option {
 	if !cfg.NAT {
 		return []libp2p.Option{libp2p.DisableRelay()}
 	}
 	options := []libp2p.Option{libp2p.NATPortMap(), libp2p.EnableAutoNATv2(), libp2p.EnableRelay(), libp2p.EnableHolePunching()}
 	if cfg.Relay {
-		return append(options, libp2p.EnableRelayService(relay.WithInfiniteLimits()))
+		return append(options, libp2p.EnableRelayService(relay.WithInfiniteLimits()), libp2p.EnableNATService())
 	}
-	return options
+	source := func(_ context.Context, most int) <-chan peer.AddrInfo {
+		found := make(chan peer.AddrInfo, most) // it has room for all that are wanted
+		defer close(found)
+		for i, p := range circuits() {
+			if i < most {
+				found <- p
+			}
+		}
+		return found
+	}
+	return append(options, libp2p.EnableAutoRelayWithPeerSource(source, autorelay.WithMinInterval(circuitsAgain), autorelay.WithBootDelay(circuitsBoot),
+		autorelay.WithMinCandidates(1), autorelay.WithNumRelays(2)))
 }
+
+// A node that cannot be reached asks relays to pass on once it has known some for a while, and looks for others.
+const (
+	circuitsBoot  = 20 * time.Second
+	circuitsAgain = 30 * time.Second
+)
 
 // listen opens the sockets one by one. Only IPv6 may be missing, as it is on many machines.
 func listen(h host.Host, cfg Config) error {

@@ -225,13 +225,17 @@ func (n *Node) bridges(ctx context.Context) (list []protocol.InvitePeer) {
 	return list
 }
 
-// relays are nodes that this one reached under an address that is no secret.
+// relays are nodes that this one reached under an address that is no secret: with that one, and what they say themselves.
 func (n *Node) relays() (list []protocol.InvitePeer) {
 	for _, c := range n.host.Network().Conns() {
-		if c.Stat().Direction != network.DirOutbound || carrier.Secret(c.RemoteMultiaddr()) || n.finder.Source(c.RemotePeer()) == "lan" {
+		at := c.RemoteMultiaddr()
+		if c.Stat().Direction != network.DirOutbound || carrier.Secret(at) || n.finder.Source(c.RemotePeer()) == "lan" {
 			continue
 		}
-		if p, err := invitePeer(c.RemotePeer(), []ma.Multiaddr{c.RemoteMultiaddr()}); err == nil {
+		others := ma.FilterAddrs(carrier.Public(n.host.Peerstore().Addrs(c.RemotePeer())), func(a ma.Multiaddr) bool {
+			return manet.IsPublicAddr(a) || !manet.IsPublicAddr(at) && !manet.IsIPLoopback(a) // none of its own local network
+		})
+		if p, err := invitePeer(c.RemotePeer(), ma.Unique(append([]ma.Multiaddr{at}, others...))); err == nil {
 			list = append(list, p)
 		}
 	}
@@ -339,6 +343,20 @@ func keyID(raw [32]byte) (peer.ID, error) {
 		return "", err
 	}
 	return peer.IDFromPublicKey(key)
+}
+
+// listedPeer is a peer of a signed list, with the token by which it lets in everybody who has the list.
+func listedPeer(p protocol.InvitePeer) (peer.AddrInfo, error) {
+	info, err := invitedPeer(p)
+	if err != nil || p.Token == nil {
+		return info, err
+	}
+	for i, a := range info.Addrs {
+		if carrier.Secret(a) {
+			info.Addrs[i] = carrier.WithToken(a, *p.Token)
+		}
+	}
+	return info, nil
 }
 
 // Invites lists the invites that this node has made.

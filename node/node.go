@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -40,12 +43,15 @@ type Node struct {
 	contact  *contact
 	finder   *bootstrap.Finder
 	carriers *carrier.Set
+	names    *bootstrap.Resolver
+	web      *http.Client // by the carriers
 	book     *bootstrap.Book
 	ledger   *bootstrap.Ledger
 	owner    *owner // nil on a relay
 	server   *api.Server
 	listener net.Listener // nil without an API
 	budget   *budget
+	doctor   sync.Mutex    // held while it works
 	kick     chan struct{} // wakes the outbox; one waiting wake-up stands for any number
 	closers  []func() error
 }
@@ -66,7 +72,7 @@ func Open(cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, kick: make(chan struct{}, 1), receipts: newReceipts()}
 	n.started = n.now()
 	n.budget = newBudget(n.now)
-	for _, open := range []func() error{n.openStore, n.openHost, n.openMesh, n.openHistory, n.openDoor, n.trackStored} {
+	for _, open := range []func() error{n.openStore, n.openHost, n.openHistory, n.openMesh, n.openDoor, n.trackStored} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -108,7 +114,7 @@ func (n *Node) openHost() error {
 	if err != nil {
 		return err
 	}
-	h, err := newHost(n.cfg, n.carriers, key)
+	h, err := newHost(n.cfg, n.carriers, key, func() []peer.AddrInfo { return circuits(n.host) })
 	if err != nil {
 		return err
 	}
@@ -129,9 +135,12 @@ func (n *Node) openCarriers() error {
 	c := n.cfg.Carriers
 	c.Dir, c.Log = n.cfg.Dir, n.log
 	c.Admit, c.Tokens = n.ledger.Admit, n.ledger.Tokens
+	n.openNames()
+	c.Names = n.names
 	if n.carriers, err = carrier.New(c); err != nil {
 		return err
 	}
+	n.web = n.carriers.HTTPClient()
 	n.closers = append(n.closers, n.carriers.Close)
 	return nil
 }
@@ -145,15 +154,12 @@ func (n *Node) openMesh() error {
 	}
 	n.mesh = m
 	n.closers = append(n.closers, func() error { m.Close(); return nil })
-	peers, err := n.cfg.peers()
+	sources, err := n.sources()
 	if err != nil {
 		return err
 	}
-	sources := []bootstrap.Source{bootstrap.Configured(peers)}
-	if n.cfg.LAN {
-		sources = append(sources, bootstrap.LAN{Host: n.host, Network: n.cfg.Network})
-	}
-	find := bootstrap.FinderConfig{Host: n.host, Log: n.log, Book: n.book, Carrier: carrier.Name, DialTimeout: dialTimeout(n.cfg) + 10*time.Second}
+	find := bootstrap.FinderConfig{Host: n.host, Log: n.log, Book: n.book, Carrier: carrier.Name, Secret: carrier.Secret,
+		DialTimeout: dialTimeout(n.cfg) + 10*time.Second}
 	if n.carriers != nil {
 		find.Worked, find.Failed = n.carriers.Ladder().Worked, n.carriers.Ladder().Failed
 	}
@@ -172,7 +178,8 @@ func (n *Node) openHistory() error {
 	}
 	n.contact = c
 	n.history = history.New(n.host, source{n.store, n}, history.Config{Network: n.cfg.Network, Now: n.now, Log: n.log,
-		Budget: n.cfg.Budget, Follows: n.groups, Compared: n.compared, Stitch: n.mesh.Bind})
+		Budget: n.cfg.Budget, Follows: n.groups, Compared: n.compared,
+		Stitch: func(p peer.ID, d time.Duration) bool { return n.mesh.Bind(p, d) }}) // the mesh, which needs history, is not there yet
 	if at := c.read().Outside; !at.IsZero() {
 		n.history.HeardOutside(at) // neighbours may ask
 	}
@@ -210,7 +217,7 @@ func (n *Node) openDoor() error {
 	}
 	registry := prometheus.NewRegistry()
 	n.registerMetrics(registry)
-	cfg := api.Config{Backend: n, Archive: n, Inviter: n, Network: n.cfg.Network, Token: token, AllowOrigins: n.cfg.AllowOrigins, AllowHosts: n.cfg.AllowHosts,
+	cfg := api.Config{Backend: n, Archive: n, Inviter: n, Doctor: n, Network: n.cfg.Network, Token: token, AllowOrigins: n.cfg.AllowOrigins, AllowHosts: n.cfg.AllowHosts,
 		Public: n.cfg.Relay, Limits: api.DefaultLimits(), Registry: registry, Log: n.log, Now: n.now, Version: n.cfg.Version}
 	if n.owner != nil {
 		cfg.Owner = n.owner

@@ -95,6 +95,10 @@ func carrierFlags(f *pflag.FlagSet, cfg *node.Config) {
 		f.BoolVar(&cfg.Bridge, "bridge", false, "be in no list and speak to the invited alone; a web site for everybody else")
 	}
 	f.BoolVar(&cfg.NAT, "nat", cfg.NAT, "ask the router for a port and other nodes how this one can be reached; in mode open only")
+	f.BoolVar(&cfg.DHT, "dht", cfg.DHT, "look for relays in this network's hash table; in mode open only")
+	f.StringArrayVar(&cfg.Lists, "list", nil, "`URL#KEY` of a signed list of relays on an HTTPS mirror (openline list --help); repeatable")
+	f.StringArrayVar(&cfg.DNSAddrs, "dnsaddr", nil, "`DOMAIN` under which addresses of nodes stand in the DNS, as _dnsaddr.DOMAIN; repeatable")
+	f.StringArrayVar(&cfg.Resolvers, "resolver", cfg.Resolvers, "`URL` of a DNS resolver over HTTPS, its host an IP address; repeatable")
 	f.StringVar((*string)(&cfg.Carriers.Mode), "mode", string(cfg.Carriers.Mode), "how much to show: open: everything; careful: nothing that tells a censor what this is; tor: through Tor or not at all")
 	f.StringSliceVar(&cfg.Carriers.Only, "carriers", nil, "`NAMES` of the carriers to use, of quic,tcp,wss,reality,pt,tor,relay (default: all that the mode allows)")
 	f.StringVar(&cfg.Carriers.TorSOCKS, "tor", cfg.Carriers.TorSOCKS, "`HOST:PORT` of Tor's SOCKS port")

@@ -90,7 +90,8 @@ a central service is down, blocked, or a country is cut off. Run a daemon, then 
 	f.StringVar(&p.config, "config", "", "settings `FILE` (default: openline/config.toml in the system's place for settings)")
 	f.BoolVar(&p.json, "json", false, "print JSON")
 	root.AddCommand(p.daemonCmd(), p.relayCmd(), p.demoCmd(), p.postCmd(), p.feedCmd(), p.followCmd(), p.unfollowCmd(),
-		p.followingCmd(), p.topicsCmd(), p.statusCmd(), p.peersCmd(), p.inviteCmd(), p.joinCmd(), p.invitesCmd(), p.keyCmd(), p.bundleCmd(), p.listCmd(), p.configCmd(), p.versionCmd())
+		p.followingCmd(), p.topicsCmd(), p.statusCmd(), p.peersCmd(), p.inviteCmd(), p.joinCmd(), p.invitesCmd(), p.doctorCmd(),
+		p.keyCmd(), p.bundleCmd(), p.listCmd(), p.configCmd(), p.versionCmd())
 	return root
 }
 
