@@ -4,16 +4,19 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"openline/e2e/lab"
+	"openline/node/api"
 )
 
 // load is the path of the load generator, built once.
@@ -33,7 +36,18 @@ var load = sync.OnceValues(func() (string, error) {
 // settle starts a node on a host of the lab.
 func settle(t *testing.T, n *lab.Net, host string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: t.TempDir(), host: n.Host(host).Command}
+	return settleBy(t, host, n.Host(host).Command, args...)
+}
+
+// settleTrusting starts one that trusts a site's authority.
+func settleTrusting(t *testing.T, n *lab.Net, host string, s site, args ...string) *daemon {
+	t.Helper()
+	return settleBy(t, host, s.trusting(n.Host(host).Command), args...)
+}
+
+func settleBy(t *testing.T, host string, command func(context.Context, string, ...string) *exec.Cmd, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, dir: t.TempDir(), host: command}
 	d.args = append(args, "--json", "--network", "lab", "--nat=false", "--data", d.dir, "--verbose")
 	t.Cleanup(func() {
 		if d.cmd != nil {
@@ -87,13 +101,13 @@ func within(t *testing.T, most time.Duration, ok func() bool) (time.Duration, bo
 	return time.Since(begin), true
 }
 
-// abroad is a world with a user behind a censor, and a bridge and another user outside of it.
+// abroad is a world with a user behind a censor, and a bridge, a relay, a resolver and another user outside of it.
 func abroad(rules ...lab.Rule) lab.World {
 	return lab.World{
 		Links: []lab.Link{{Name: "home", Country: "x", Latency: 10 * time.Millisecond, Firewalled: true},
 			{Name: "world", Latency: 20 * time.Millisecond}},
 		Hosts: []lab.Host{{Name: "user", Link: "home"}, {Name: "bridge", Link: "world"}, {Name: "friend", Link: "world"},
-			{Name: "cover", Link: "world"}},
+			{Name: "cover", Link: "world"}, {Name: "relay", Link: "world"}, {Name: "resolver", Link: "world"}},
 		Censor: rules,
 	}
 }
@@ -110,11 +124,12 @@ func bridgeArgs(n *lab.Net) []string {
 
 // row is one line of the matrix.
 type row struct {
-	name  string
-	lossy bool
-	rules []lab.Rule
-	notes int           // each way
-	most  time.Duration // for all of them
+	name   string
+	lossy  bool
+	rules  []lab.Rule
+	notes  int           // each way
+	most   time.Duration // for all of them
+	causes []string      // that the doctor has to name, and no others
 }
 
 // result is what came of it.
@@ -122,6 +137,7 @@ type result struct {
 	join, all time.Duration
 	up, down  int
 	carrier   string
+	causes    []string
 }
 
 func blockers() []lab.Rule {
@@ -130,17 +146,21 @@ func blockers() []lab.Rule {
 
 func rows() []row {
 	more := append(blockers(), lab.FullyEncrypted(), lab.BlockSNI("libp2p.direct", "openline.example"), lab.NoUDP())
+	moreCauses := []string{"udp-off", "libp2p-recognised", "random-recognised", "name-blocked"}
+	if _, err := exec.LookPath("obfs4proxy"); err != nil {
+		moreCauses = slices.DeleteFunc(moreCauses, func(c string) bool { return c == "random-recognised" })
+	}
 	// The freeze lets some 15 notes through on each connection, and 10 s pass until one is known to be dead.
 	frozen := 40
 	if os.Getenv("OPENLINE_E2E") != "" {
 		frozen = 300
 	}
 	return []row{
-		{"none", false, nil, 300, time.Minute},
-		{"strings, QUIC ALPN, STUN, probing; 60 ms, 2 % loss", true, blockers(), 300, time.Minute},
-		{"and fully encrypted, SNI list, UDP off", true, more, 300, time.Minute},
-		{"allowlist of 53, 80, 443", false, []lab.Rule{lab.Allowlist()}, 300, time.Minute},
-		{"freeze after 16 kB", false, []lab.Rule{lab.Freeze(16 << 10)}, frozen, 8 * time.Minute},
+		{"none", false, nil, 300, time.Minute, nil},
+		{"strings, QUIC ALPN, STUN, probing; 60 ms, 2 % loss", true, blockers(), 300, time.Minute, []string{"libp2p-recognised"}},
+		{"and fully encrypted, SNI list, UDP off", true, more, 300, time.Minute, moreCauses},
+		{"allowlist of 53, 80, 443", false, []lab.Rule{lab.Allowlist()}, 300, time.Minute, []string{"ports", "udp-off"}},
+		{"freeze after 16 kB", false, []lab.Rule{lab.Freeze(16 << 10), lab.NoUDP()}, frozen, 8 * time.Minute, []string{"udp-off", "frozen"}},
 	}
 }
 
@@ -151,7 +171,7 @@ func TestOneInviteGetsThroughEveryCensor(t *testing.T) {
 		need(t, false, err.Error())
 	}
 	var mu sync.Mutex
-	table := fmt.Sprintf("%-55s %8s %8s %8s %8s  %s\n", "censor", "join", "to user", "from", "all", "carrier")
+	table := fmt.Sprintf("%-51s %6s %7s %5s %7s  %-8s %s\n", "censor", "join", "to user", "from", "all", "carrier", "the doctor names")
 	t.Run("matrix", func(t *testing.T) {
 		for _, r := range rows() {
 			t.Run(r.name, func(t *testing.T) {
@@ -159,7 +179,7 @@ func TestOneInviteGetsThroughEveryCensor(t *testing.T) {
 				got := r.play(t)
 				mu.Lock()
 				defer mu.Unlock()
-				table += fmt.Sprintf("%-55s %7.1fs %8d %8d %7.1fs  %s\n", r.name, got.join.Seconds(), got.down, got.up, got.all.Seconds(), got.carrier)
+				table += fmt.Sprintf("%-51s %5.1fs %7d %5d %6.1fs  %-8s %s\n", r.name, got.join.Seconds(), got.down, got.up, got.all.Seconds(), got.carrier, strings.Join(got.causes, ", "))
 			})
 		}
 	})
@@ -174,10 +194,15 @@ func (r row) play(t *testing.T) (got result) {
 	}
 	n := lab.Start(t, w)
 	serveCover(t, n)
-	bridge := settle(t, n, "bridge", bridgeArgs(n)...)
+	resolver := n.Host("resolver").Addr().String()
+	names := newSite(t, []string{resolver}, nil)
+	names.serve(t, n, "resolver")
+	relay := settle(t, n, "relay", "relay")
+	bridge := settle(t, n, "bridge", append(bridgeArgs(n), "--listen", "/ip4/0.0.0.0/tcp/8444/tls/sni/www.openline.example/ws", "--peer", relay.addr)...)
+	bridge.awaitPeers(1)
 	friend := settle(t, n, "friend", "daemon", "--lan=false", "--mode", "careful")
 	friend.run("join", bridge.invite().Link)
-	user := settle(t, n, "user", "daemon", "--lan=false")
+	user := settleTrusting(t, n, "user", names, "daemon", "--lan=false", "--resolver", "https://"+resolver+"/dns-query")
 	user.run("join", bridge.invite().Link)
 	limit := 30 * time.Second
 	if len(r.rules) == 0 {
@@ -202,7 +227,26 @@ func (r row) play(t *testing.T) (got result) {
 	if got.up != r.notes || got.down != r.notes {
 		t.Errorf("of %d notes each way %d came out and %d in", r.notes, got.up, got.down)
 	}
+	got.causes = user.mustFind(r.causes...)
 	return got
+}
+
+// mustFind has the doctor look, and insists on what it finds to be in the way.
+func (d *daemon) mustFind(want ...string) (causes []string) {
+	d.t.Helper()
+	var got api.Diagnosis
+	raw, err := d.tryFor(3*time.Minute, "doctor", "--json")
+	if err != nil || json.Unmarshal([]byte(raw), &got) != nil {
+		d.t.Fatalf("doctor: %v\n%s", err, raw)
+	}
+	for _, c := range got.Causes {
+		causes = append(causes, c.Code)
+	}
+	slices.Sort(want)
+	if !slices.Equal(slices.Sorted(slices.Values(causes)), want) {
+		d.t.Errorf("the doctor names %q, want %q\n%s", causes, want, raw)
+	}
+	return causes
 }
 
 // serveCover runs a site that knows nothing of us, on the host cover.

@@ -43,7 +43,7 @@ var openline = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	lab.Main(map[string]func([]string){"cover": coverSite, "ordinary": ordinary, "probe": probe})
+	lab.Main(map[string]func([]string){"cover": coverSite, "site": runSite, "ordinary": ordinary, "probe": probe})
 	code := m.Run()
 	if path, err := openline(); err == nil { // built by any test, or in vain
 		os.RemoveAll(filepath.Dir(path))
@@ -182,12 +182,14 @@ func (d *daemon) run(args ...string) string {
 	return out
 }
 
-func (d *daemon) try(args ...string) (string, error) {
+func (d *daemon) try(args ...string) (string, error) { return d.tryFor(patience, args...) }
+
+func (d *daemon) tryFor(most time.Duration, args ...string) (string, error) {
 	path, err := openline()
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	var out, errOut bytes.Buffer
 	cmd := d.host(ctx, path, append(args, "--data", d.dir)...)

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // runHost brings up the network of one host, and is the prober where it is told to be.
@@ -17,7 +19,7 @@ func runHost() error {
 	if !in.Scan() {
 		return io.ErrUnexpectedEOF
 	}
-	addr := in.Text()
+	addr, resolver, _ := strings.Cut(in.Text(), " ")
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
@@ -42,6 +44,7 @@ func runHost() error {
 			return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Dst: all, Gw: gateway})
 		},
 		func() error { return netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Dst: groups}) },
+		func() error { return askThere(resolver) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -55,6 +58,29 @@ func runHost() error {
 				fmt.Println(server)
 			}
 		}()
+	}
+	return nil
+}
+
+// askThere has this host's programs ask a resolver, by another /etc/resolv.conf in front of the machine's.
+func askThere(resolver string) error {
+	if resolver == "" {
+		return nil
+	}
+	f, err := os.CreateTemp("", "lab-resolv-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // the mount holds it
+	_, err = fmt.Fprintf(f, "nameserver %s\noptions timeout:2 attempts:1\n", resolver)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("a mount namespace of its own: %w", err)
+	}
+	if err := unix.Mount(f.Name(), "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("name a resolver: %w", err)
 	}
 	return nil
 }

@@ -44,7 +44,8 @@ type Link struct {
 type Host struct {
 	Name string
 	Link string
-	Addr string // IPv4; "" takes 10.LINK.0.N with numbers from 1 on
+	Addr string // IPv4, in a network of 256; "" takes 10.LINK.0.N with numbers from 1 on
+	DNS  string // address of the resolver that its programs ask; "": what stands in this machine's /etc/resolv.conf
 }
 
 // addressed gives every host that has none its address.

@@ -212,7 +212,7 @@ func (m *middle) plug(p *port, i int) (int, error) {
 	}
 	unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
 	p.stdin = in
-	fmt.Fprintf(in, "%s\n", p.addr)
+	fmt.Fprintf(in, "%s %s\n", p.addr, p.host.DNS)
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() || lines.Text() != "ready" {
 		return 0, fmt.Errorf("it did not come up: %s", lines.Text())
