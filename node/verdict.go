@@ -165,7 +165,9 @@ func (e evidence) verdict() ([]api.Cause, []string) {
 func (e evidence) silence() string {
 	answered := slices.ContainsFunc(e.visits(), func(v visit) bool {
 		switch v.cause {
-		case carrier.Silent, carrier.NoRoute, carrier.NoName, carrier.NoProgram, carrier.NoTor, carrier.Unexplained:
+		case "":
+			return v.worked && !v.local
+		case carrier.Silent, carrier.NoRoute, carrier.NoName, carrier.NoProgram, carrier.NoTor:
 			return false
 		}
 		return !v.local

@@ -3,9 +3,9 @@ package carrier
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"net"
-	"strings"
 	"syscall"
 	"time"
 
@@ -17,25 +17,28 @@ import (
 type Cause string
 
 const (
-	NoRoute        Cause = "no-route"       // this machine has no way there
-	NoName         Cause = "no-name"        // nobody says what address the host has
-	Silent         Cause = "address-silent" // nothing of the whole host comes back
-	PortSilent     Cause = "port-silent"    // the host answers, and not on this port
-	Closed         Cause = "closed"         // the host says that nobody listens there
-	UDPSilent      Cause = "udp-silent"     // the host answers on TCP, and not on UDP
-	Recognised     Cause = "recognised"     // cut or starved after the first bytes, which show libp2p
-	LooksRandom    Cause = "looks-random"   // cut or starved after the first bytes, which look like nothing that is known
-	NameBlocked    Cause = "name-blocked"   // cut or starved after a TLS hello to this name; a hello without it is answered
-	HelloCut       Cause = "hello-cut"      // cut or starved after a TLS hello, whatever the name
-	NotLetIn       Cause = "not-let-in"     // the way is free, and the other side does not accept our invite
-	NoProgram      Cause = "no-program"     // a pluggable transport's program is missing on this machine
-	NoTor          Cause = "no-tor"         // Tor does not run on this machine, or not where it was looked for
-	TorFails       Cause = "tor-fails"      // Tor runs, and does not get there
-	Unexplained    Cause = "unexplained"
-	explainWait          = 5 * time.Second // for what should take a second
-	versionsWait         = 2 * time.Second // for an answer by UDP; asked three times
-	initialLength        = 1200            // bytes, RFC 9000 section 14.1
-	unknownVersion       = 0x1a2a3a4a      // RFC 9000 section 15: which forces a server to name those that it knows
+	NoRoute     Cause = "no-route"       // this machine has no way there
+	NoName      Cause = "no-name"        // nobody says what address the host has
+	Silent      Cause = "address-silent" // nothing of the whole host comes back
+	PortSilent  Cause = "port-silent"    // the host answers, and not on this port
+	Closed      Cause = "closed"         // the host says that nobody listens there
+	UDPSilent   Cause = "udp-silent"     // the host answers on TCP, and not on UDP
+	Recognised  Cause = "recognised"     // cut or starved after the first bytes, which show libp2p
+	LooksRandom Cause = "looks-random"   // cut or starved after the first bytes, which look like nothing that is known
+	NameBlocked Cause = "name-blocked"   // cut or starved after a TLS hello to this name; a hello without it is answered
+	HelloCut    Cause = "hello-cut"      // cut or starved after a TLS hello, whatever the name
+	NotLetIn    Cause = "not-let-in"     // the way is free, and the other side does not accept our invite
+	NoProgram   Cause = "no-program"     // a pluggable transport's program is missing on this machine
+	NoTor       Cause = "no-tor"         // Tor does not run on this machine, or not where it was looked for
+	TorFails    Cause = "tor-fails"      // Tor runs, and does not get there
+)
+
+const (
+	explainWait    = 5 * time.Second // for what should take a second
+	versionsWait   = 2 * time.Second // for an answer by UDP
+	versionsTries  = 3
+	initialLength  = 1200       // bytes, RFC 9000 section 14.1
+	unknownVersion = 0x1a2a3a4a // which makes a server name those that it knows, RFC 9000 section 15
 )
 
 // errNotLetIn is the reason where a rung's other side answers as it does to strangers.
@@ -131,8 +134,11 @@ func (s *Set) hostAnswers(ctx context.Context, p place) bool {
 // explainQUIC asks a server for its versions, which shows nothing of libp2p: whoever answers would have answered the
 // rest, too, had it come through.
 func (s *Set) explainQUIC(ctx context.Context, p place) Cause {
-	if answersVersions(ctx, p) {
+	switch err := askVersions(ctx, p); {
+	case err == nil:
 		return Recognised
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Closed
 	}
 	if conn, err := s.tcp(ctx, p.host, p.port); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
 		if err == nil {
@@ -148,34 +154,34 @@ func (s *Set) explainQUIC(ctx context.Context, p place) Cause {
 	return Silent
 }
 
-// answersVersions reports whether a server answers a QUIC packet of a version that does not exist (RFC 9000 section 6).
-func answersVersions(ctx context.Context, p place) bool {
+// askVersions sends a server a QUIC packet of a version that does not exist, and returns nil when it answers as it must
+// (RFC 9000 section 6).
+func askVersions(ctx context.Context, p place) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "udp", p.address())
 	if err != nil {
-		return false
+		return err
 	}
 	defer conn.Close()
 	ask := make([]byte, initialLength)
 	rand.Read(ask[:32])
 	ask[0] |= 0xc0
-	ask[1], ask[2], ask[3], ask[4] = unknownVersion>>24, unknownVersion>>16&0xff, unknownVersion>>8&0xff, unknownVersion&0xff
+	binary.BigEndian.PutUint32(ask[1:], unknownVersion)
 	ask[5], ask[14] = 8, 8 // lengths of the two connection ids
-	for range 3 {
-		if _, err := conn.Write(ask); err != nil {
-			return false
+	err = ctx.Err()
+	for try := 0; try < versionsTries && ctx.Err() == nil; try++ {
+		if _, err = conn.Write(ask); err != nil {
+			return err
 		}
 		conn.SetReadDeadline(time.Now().Add(versionsWait))
 		var reply [initialLength]byte
-		n, err := conn.Read(reply[:])
-		if err == nil && n >= 7 && reply[0]&0x80 != 0 && strings.Trim(string(reply[1:5]), "\x00") == "" {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
+		var n int
+		n, err = conn.Read(reply[:])
+		if errors.Is(err, syscall.ECONNREFUSED) || err == nil && n >= 7 && reply[0]&0x80 != 0 && binary.BigEndian.Uint32(reply[1:]) == 0 {
+			return err
 		}
 	}
-	return false
+	return errors.Join(err, errors.New("no answer that is one"))
 }
 
 // answersHello reports whether a server answers a browser's hello that names nobody.
