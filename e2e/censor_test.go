@@ -48,7 +48,7 @@ func settleTrusting(t *testing.T, n *lab.Net, host string, s site, args ...strin
 func settleBy(t *testing.T, host string, command func(context.Context, string, ...string) *exec.Cmd, args ...string) *daemon {
 	t.Helper()
 	d := &daemon{t: t, dir: t.TempDir(), host: command}
-	d.args = append(args, "--json", "--network", "lab", "--nat=false", "--data", d.dir, "--verbose")
+	d.args = append([]string{args[0], "--json", "--network", "lab", "--nat=false", "--data", d.dir, "--verbose"}, args[1:]...)
 	t.Cleanup(func() {
 		if d.cmd != nil {
 			d.kill()

@@ -78,11 +78,11 @@ func TestFoundThoughNamesArePoisoned(t *testing.T) {
 	bridge.awaitPeers(1)
 	flags := append([]string{"daemon", "--lan=false"}, resolvers...)
 
-	book := settleTrusting(t, n, "neighbour", names, append(flags, "--list", list)...)
+	book := settleTrusting(t, n, "neighbour", names, append(flags, "--list", list)...) // the list comes last
 	book.awaitLinks(1)
 	book.stop()
 	n.SetCensor(lab.PoisonDNS("5.66.6.6", "example"), lab.BlockIP("9.9.1.1"))
-	book.args = append(append([]string{}, flags...), book.args[len(flags)+2:]...)
+	book.args = book.args[:len(book.args)-2]
 	book.start()
 	byName := settleTrusting(t, n, "user", names, append(flags, "--dnsaddr", "relays.example")...)
 	byList := settleTrusting(t, n, "compatriot", names, append(flags, "--list", list)...)

@@ -16,14 +16,21 @@ type segment struct {
 	payload  []byte
 }
 
-// segments reads a capture of IPv4 packets.
+// captured is the IPv4 packets of a capture file.
+func captured(t *testing.T, file string) (packets [][]byte) {
+	t.Helper()
+	for raw := read(t, file)[24:]; len(raw) > 16; {
+		n := binary.LittleEndian.Uint32(raw[8:])
+		packets = append(packets, raw[16:16+n])
+		raw = raw[16+n:]
+	}
+	return packets
+}
+
+// segments are the TCP segments of a capture file.
 func segments(t *testing.T, file string) (all []segment) {
 	t.Helper()
-	raw := read(t, file)
-	for raw = raw[24:]; len(raw) > 16; {
-		n := binary.LittleEndian.Uint32(raw[8:])
-		ip := raw[16 : 16+n]
-		raw = raw[16+n:]
+	for _, ip := range captured(t, file) {
 		tcp := ip[int(ip[0]&15)*4:]
 		if ip[9] != 6 || len(tcp) < 20 {
 			continue

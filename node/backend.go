@@ -100,14 +100,14 @@ func (n *Node) APIAddress() string {
 
 func (n *Node) peerList() []api.Peer {
 	linked := n.mesh.Linked()
-	seen := map[peer.ID]bool{}
-	list := []api.Peer{}
+	best := map[peer.ID]network.Conn{} // a direct connection where there is one beside a relay's
 	for _, c := range n.host.Network().Conns() {
-		id := c.RemotePeer()
-		if seen[id] {
-			continue
+		if old := best[c.RemotePeer()]; old == nil || carrier.Name(old.RemoteMultiaddr()) == carrier.Relay {
+			best[c.RemotePeer()] = c
 		}
-		seen[id] = true
+	}
+	list := []api.Peer{}
+	for id, c := range best {
 		p := api.Peer{ID: id.String(), Address: c.RemoteMultiaddr().String(), Direction: "out",
 			Source: n.finder.Source(id), Since: c.Stat().Opened.UTC(), Mesh: linked[id],
 			Local: n.isLocal(c.RemoteMultiaddr()), Carrier: carrier.Name(c.RemoteMultiaddr())}
