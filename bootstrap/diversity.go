@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -21,10 +22,19 @@ func group(a ma.Multiaddr) string {
 		return ""
 	}
 	ip, err := manet.ToIP(a)
+	if err == nil {
+		return Network(ip)
+	}
+	first, _ := ma.SplitFirst(a)
+	return first.String()
+}
+
+// Network is the network that an address is in as far as its owner goes, /16 of IPv4 and /32 of IPv6; "" for what is no
+// address.
+func Network(ip net.IP) string {
 	addr, ok := netip.AddrFromSlice(ip)
-	if err != nil || !ok {
-		first, _ := ma.SplitFirst(a)
-		return first.String()
+	if !ok {
+		return ""
 	}
 	addr = addr.Unmap()
 	bits := 32

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
@@ -105,7 +104,7 @@ func (n *Node) checkNames(ctx context.Context) []api.NameCheck {
 			defer cancel()
 			ips, err := r.LookupIPAddr(ctx, host)
 			for _, ip := range ips {
-				answers = append(answers, network16(ip.IP))
+				answers = append(answers, bootstrap.Network(ip.IP))
 			}
 			return answers, err
 		}, hidden))
@@ -143,22 +142,4 @@ func (n *Node) mirrorHosts() (hosts []string) {
 		}
 	}
 	return hosts
-}
-
-// network16 is the network that an address is in, for comparing what is said about large sites.
-func network16(ip net.IP) string {
-	addr, ok := netip.AddrFromSlice(ip)
-	if !ok {
-		return ""
-	}
-	addr = addr.Unmap()
-	bits := 32
-	if addr.Is4() {
-		bits = 16
-	}
-	prefix, err := addr.Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return prefix.String()
 }

@@ -35,7 +35,8 @@ const (
 	shun       = 185 * time.Second
 	shunSpread = 60 * time.Second
 
-	maxNetworks = 64 // remembered; the ones used longest ago go
+	maxNetworks = 64   // remembered; the ones used longest ago go
+	maxSessions = 1024 // places that have worked since the start; all are forgotten when there are more
 )
 
 // Ladder remembers on each network which carrier worked, decides in which order addresses are tried, and keeps off
@@ -131,6 +132,9 @@ func (l *Ladder) Worked(a ma.Multiaddr) {
 		l.worked[here] = map[string]time.Time{}
 	}
 	l.worked[here][name] = l.now().Truncate(time.Second)
+	if len(l.sessions) >= maxSessions {
+		clear(l.sessions)
+	}
 	l.sessions[here+where(a)], l.changed = l.now(), true
 	delete(l.shunned, here+where(a))
 	l.forget()

@@ -129,7 +129,7 @@ func (c *carried) LocalMultiaddr() ma.Multiaddr {
 }
 
 const (
-	greeters     = 256              // handshakes at once; who comes when all are taken waits in the system's queue
+	greeters     = 2048             // handshakes at once, strangers who talk to a cover site among them; who comes then waits in the system's queue
 	greetingTime = 60 * time.Second // of a handshake; a stranger is kept busy that long where silence is the answer
 )
 
