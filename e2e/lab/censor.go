@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -13,6 +14,8 @@ import (
 
 // residual is how long the GFW drops everything between two sides after it has found fully encrypted traffic.
 const residual = 180 * time.Second
+
+const ethIPv4 = 0x0800
 
 // looked is how much of each direction of a stream the censor looks at.
 const looked = 4096
@@ -164,6 +167,15 @@ func (c *censor) flow(p packet, inside bool) (f *flow, up bool) {
 	c.flows[k] = f
 	c.log = append(c.log, f)
 	return f, true
+}
+
+// overhear notes in the log of flows what is said to all of a link, or to a group.
+func (c *censor) overhear(frame []byte) {
+	if p, ok := parsePacket(frame[14:]); ok && binary.BigEndian.Uint16(frame[12:]) == ethIPv4 {
+		f, _ := c.flow(p, false)
+		f.Packets++
+		f.Up += len(p.payload)
+	}
 }
 
 // order keeps the begin of both directions of a TCP flow.

@@ -145,7 +145,7 @@ func CutBorder() Rule { return Rule{Kind: cutBorder} }
 // CutAll lets nothing cross between links.
 func CutAll() Rule { return Rule{Kind: cutAll} }
 
-// Flow is one line of the log of what crossed a border.
+// Flow is one line of the log of what crossed a border, or was said to all of a link.
 type Flow struct {
 	Start    time.Time `json:"start"`
 	Proto    string    `json:"proto"` // "tcp", "udp", "icmp"

@@ -270,6 +270,7 @@ func (m *middle) frame(from *port, frame []byte) {
 	case kind == unix.ETH_P_ARP && len(frame) >= 42:
 		m.arp(from, frame)
 	case frame[0]&1 == 1: // to all, or to a group
+		m.censor.overhear(frame)
 		for _, p := range m.ports {
 			if p != from && p.link == from.link {
 				m.send(p, frame, 0)

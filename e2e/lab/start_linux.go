@@ -230,7 +230,7 @@ func (n *Net) SetCensor(rules ...Rule) {
 	}
 }
 
-// Flows returns what has crossed a border.
+// Flows returns what has crossed a border, and what was said to all of a link or to a group.
 func (n *Net) Flows() (flows []Flow) {
 	if err := n.ask(order{Flows: true}, &flows); err != nil {
 		n.t.Logf("lab: read the flows: %v", err)

@@ -51,3 +51,24 @@ func FuzzProgram(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRandomIn reads the beginning of a stream, whole and as it grows.
+func FuzzRandomIn(f *testing.F) {
+	hello := append([]byte{1, 0, 0, 38, 3, 3}, bytes.Repeat([]byte{7}, 32)...)
+	f.Add(append([]byte{22, 3, 1, 0, 38}, hello...), 20)
+	f.Add(append([]byte{21, 3, 3, 0, 2, 1, 0, 22, 3, 1, 0, 38}, hello...), 9)
+	f.Add([]byte{22, 3, 1, 0, 1, 1, 22, 3, 1, 0, 1, 0}, 6)
+	f.Fuzz(func(t *testing.T, stream []byte, cut int) {
+		whole, ok := randomIn(stream)
+		if cut < 0 || cut > len(stream) {
+			return
+		}
+		part, early := randomIn(stream[:cut])
+		if early && (!ok || part != whole) {
+			t.Errorf("%x has the random %x, and its beginning %x", stream, whole, part)
+		}
+		if ok && len(stream) < 5+6+len(whole) {
+			t.Errorf("%x is too short for a hello", stream)
+		}
+	})
+}
