@@ -78,6 +78,8 @@ func (r *Resolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr,
 	if ip := net.ParseIP(host); ip != nil {
 		return []net.IPAddr{{IP: ip}}, nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the other question, too
 	v6 := make(chan answer, 1)
 	go func() {
 		a, _ := r.lookup(ctx, host, dnsmessage.TypeAAAA) // few hosts have one; who has none at all fails below

@@ -88,6 +88,7 @@ func TestFoundThoughNamesArePoisoned(t *testing.T) {
 	byList := settleTrusting(t, n, "compatriot", names, append(flags, "--list", list)...)
 	byInvite := settleTrusting(t, n, "user", names, append(flags, "--api", "127.0.0.1:0", "--mode", "careful")...)
 	byInvite.run("join", bridge.invite().Link)
+	var found []string
 	for source, d := range map[string]*daemon{"dnsaddr": byName, "list": byList, "book": book, "book ": byInvite} {
 		took, ok := within(t, 30*time.Second, func() bool { return d.status().Peers > 0 })
 		if !ok {
@@ -97,9 +98,10 @@ func TestFoundThoughNamesArePoisoned(t *testing.T) {
 		if got := d.status().PeerList[0].Source; got != strings.TrimSpace(source) {
 			t.Errorf("found by %s, want %s", got, source)
 		}
-		t.Logf("found by %s after %.1f s", source, took.Seconds())
+		found = append(found, fmt.Sprintf("%s %.1f s", strings.TrimSpace(source), took.Seconds()))
 	}
-	byName.mustFind("dns-poisoned", "resolver-blocked")
+	causes := byName.mustFind("dns-poisoned", "resolver-blocked")
+	matrix.add("DNS poisoned, first DoH resolver blocked", "found by %s; the doctor: %s", strings.Join(found, ", "), strings.Join(causes, ", "))
 	byList.mustFind("dns-poisoned", "resolver-blocked")
 	byInvite.mustFind("resolver-blocked")
 }
@@ -140,11 +142,12 @@ func TestNobodyIsAloneWhileRelaysAreBlockedOneByOne(t *testing.T) {
 		}
 		user.follows(t, "still"+fmt.Sprint(len(blocked)), friend, 30*time.Second)
 	}
-	t.Logf("alone for %v at most", longest)
 	if longest > 30*time.Second {
 		t.Errorf("alone for %v", longest)
 	}
-	user.mustFind("address-blocked")
+	causes := user.mustFind("address-blocked")
+	matrix.add("relays' addresses blocked one after the other", "%d of %d blocked, alone for %v at most; the doctor: %s",
+		len(blocked), len(hosts), longest, strings.Join(causes, ", "))
 }
 
 // TestBothSidesOfABorderGoOnAndMeetAgain cuts a country off and heals that.
@@ -169,7 +172,7 @@ func TestBothSidesOfABorderGoOnAndMeetAgain(t *testing.T) {
 	if friend.has("inside") != 0 || user.has("outside") != 0 {
 		t.Error("the border is not cut")
 	}
-	user.mustFind("cut-abroad")
+	causes := user.mustFind("cut-abroad")
 	n.SetCensor()
 	took, ok := within(t, time.Minute, func() bool {
 		return user.has("outside") == 40 && compatriot.has("outside") == 40 && friend.has("inside") == 40
@@ -177,7 +180,7 @@ func TestBothSidesOfABorderGoOnAndMeetAgain(t *testing.T) {
 	if !ok {
 		t.Errorf("after %v: %d and %d of 40 came in, %d went out", took, user.has("outside"), compatriot.has("outside"), friend.has("inside"))
 	}
-	t.Logf("everything was everywhere %.1f s after the border was open again", took.Seconds())
+	matrix.add("international cut", "both sides went on, everything everywhere %.1f s after it; the doctor: %s", took.Seconds(), strings.Join(causes, ", "))
 }
 
 // TestATotalCutLeavesTheLANAndSticks has neighbours join by multicast while nothing else goes, and a stick carry on.
@@ -203,9 +206,8 @@ func TestATotalCutLeavesTheLANAndSticks(t *testing.T) {
 	if !ok {
 		t.Fatalf("neighbours have not found each other after %v", took)
 	}
-	t.Logf("neighbours had found each other after %.1f s", took.Seconds())
 	neighbour.follows(t, "here", user, 20*time.Second)
-	user.mustFind("cut-all")
+	causes := user.mustFind("cut-all")
 
 	stick := filepath.Join(t.TempDir(), "all.openline")
 	neighbour.run("bundle", "export", stick)
@@ -213,4 +215,5 @@ func TestATotalCutLeavesTheLANAndSticks(t *testing.T) {
 	if compatriot.has("here") != 1 {
 		t.Error("the stick did not carry the note")
 	}
+	matrix.add("total cut", "neighbours joined after %.1f s, a stick carried on; the doctor: %s", took.Seconds(), strings.Join(causes, ", "))
 }

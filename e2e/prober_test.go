@@ -61,6 +61,9 @@ func TestProbersLearnNothing(t *testing.T) {
 		}
 	}
 	compare(t, n, plan)
+	if !t.Failed() {
+		matrix.add("a prober: replays, garbage, HTTP, TLS hellos, silence", "%d visits to %d rungs, nothing that differs from the decoy", len(plan), len(targets))
+	}
 }
 
 // errand is one visit to a target and its reference.

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,10 +46,40 @@ var openline = sync.OnceValues(func() (string, error) {
 func TestMain(m *testing.M) {
 	lab.Main(map[string]func([]string){"cover": coverSite, "site": runSite, "ordinary": ordinary, "probe": probe})
 	code := m.Run()
+	matrix.print()
 	if path, err := openline(); err == nil { // built by any test, or in vain
 		os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
+}
+
+// matrix is what came of it under each censor: a line each. It is printed when all tests have ended, and written to the
+// file that OPENLINE_MATRIX names.
+var matrix table
+
+type table struct {
+	mu    sync.Mutex // guards lines
+	lines []string
+}
+
+func (m *table) add(censor, format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lines = append(m.lines, fmt.Sprintf("%-52s  %s\n", censor, fmt.Sprintf(format, args...)))
+}
+
+func (m *table) print() {
+	if len(m.lines) == 0 {
+		return
+	}
+	slices.Sort(m.lines)
+	text := fmt.Sprintf("%-52s  what came of it\n", "censor") + strings.Join(m.lines, "")
+	fmt.Print(text)
+	if file := os.Getenv("OPENLINE_MATRIX"); file != "" {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			fmt.Println(err)
+		}
+	}
 }
 
 // newCover returns a web site that knows nothing of us, not yet started.
