@@ -233,7 +233,7 @@ func (l *Ladder) save() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(l.file, raw, 0o600)
+	return writeFile(l.file, raw)
 }
 
 // InterceptPeerDial implements connmgr.ConnectionGater.

@@ -251,5 +251,5 @@ func (r *reality) key() (*ecdh.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, os.WriteFile(file, key.Bytes(), 0o600)
+	return key, writeFile(file, key.Bytes())
 }

@@ -132,7 +132,7 @@ func (s *service) add() error {
 			s.id = m[1]
 		}
 		if m := onionKey.FindStringSubmatch(line); m != nil {
-			if err := os.WriteFile(s.file, []byte(m[1]+"\n"), 0o600); err != nil {
+			if err := writeFile(s.file, []byte(m[1]+"\n")); err != nil {
 				return err
 			}
 		}

@@ -224,5 +224,5 @@ func selfSign(file, name string) error {
 	}
 	out := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
-	return os.WriteFile(file, out, 0o600)
+	return writeFile(file, out)
 }
