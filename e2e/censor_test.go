@@ -88,19 +88,6 @@ func (d *daemon) has(topic string) int {
 	return strings.Count(out, "\n") + 1
 }
 
-// within polls until ok, and says how long that took.
-func within(t *testing.T, most time.Duration, ok func() bool) (time.Duration, bool) {
-	t.Helper()
-	begin := time.Now()
-	for !ok() {
-		if time.Since(begin) > most {
-			return time.Since(begin), false
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return time.Since(begin), true
-}
-
 // abroad is a world with a user behind a censor, and a bridge, a relay, a resolver and another user outside of it.
 func abroad(rules ...lab.Rule) lab.World {
 	return lab.World{

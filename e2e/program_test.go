@@ -243,15 +243,17 @@ func (d *daemon) status() api.Status {
 // awaitLinks waits until the daemon has n peers with mesh links.
 func (d *daemon) awaitLinks(n int) {
 	d.t.Helper()
-	await(d.t, fmt.Sprintf("%d mesh links", n), func() bool {
-		linked := 0
-		for _, p := range d.status().PeerList {
-			if p.Mesh {
-				linked++
-			}
+	await(d.t, fmt.Sprintf("%d mesh links", n), func() bool { return d.links() >= n })
+}
+
+func (d *daemon) links() (n int) {
+	d.t.Helper()
+	for _, p := range d.status().PeerList {
+		if p.Mesh {
+			n++
 		}
-		return linked >= n
-	})
+	}
+	return n
 }
 
 // await polls until ok.
@@ -262,6 +264,19 @@ func await(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("no %s within %v", what, patience)
 		}
 	}
+}
+
+// within polls until ok, and says how long that took.
+func within(t *testing.T, most time.Duration, ok func() bool) (time.Duration, bool) {
+	t.Helper()
+	begin := time.Now()
+	for !ok() {
+		if time.Since(begin) > most {
+			return time.Since(begin), false
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return time.Since(begin), true
 }
 
 // need skips the test for want of a tool, visibly; where OPENLINE_E2E is set, all tools must be there.
