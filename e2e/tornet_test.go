@@ -32,6 +32,9 @@ const (
 type torNet struct {
 	rows    string // of every node's torrc: who the authorities are
 	dirPort string // of the first authority
+
+	mu   sync.Mutex // guards port
+	port int        // the last that was given out
 }
 
 // torNode is one process of Tor. It ends with the test, or with the test's process.
@@ -39,7 +42,8 @@ type torNode struct {
 	t              *testing.T
 	dir            string
 	cmd            *exec.Cmd
-	socks, control string // host:port, of clients
+	said           bytes.Buffer // before it has a log
+	socks, control string       // host:port, of clients
 }
 
 // startTorNet returns when the network has agreed on its relays.
@@ -49,14 +53,15 @@ func startTorNet(t *testing.T) *torNet {
 		_, err := exec.LookPath(tool)
 		need(t, err == nil, tool+" (Debian's package tor)")
 	}
+	n := &torNet{port: 10_000 + rand.IntN(22_000)}
 	var nodes [torAuthorities]authority
 	var wg sync.WaitGroup
 	for i := range nodes {
-		nodes[i] = authority{name: fmt.Sprintf("authority%d", i), dir: t.TempDir(), or: freePort(t), http: freePort(t)}
+		nodes[i] = authority{name: fmt.Sprintf("authority%d", i), dir: t.TempDir(), or: n.freePort(t), http: n.freePort(t)}
 		wg.Go(func() { nodes[i].err = nodes[i].makeKeys() })
 	}
 	wg.Wait()
-	n := &torNet{dirPort: nodes[0].http}
+	n.dirPort = nodes[0].http
 	for _, a := range nodes {
 		if a.err != nil {
 			t.Fatal(a.err)
@@ -70,7 +75,7 @@ func startTorNet(t *testing.T) *torNet {
 		n.start(t, a.dir, relayRows(a.name, a.or)+fmt.Sprintf(authorityRows, portOf(a.http), interval, offset))
 	}
 	for i := range torRelays - torAuthorities {
-		n.start(t, t.TempDir(), relayRows(fmt.Sprintf("relay%d", i), freePort(t)))
+		n.start(t, t.TempDir(), relayRows(fmt.Sprintf("relay%d", i), n.freePort(t)))
 	}
 	took, ok := within(t, torPatience, func() bool { return n.agreed() >= torRelays })
 	if !ok {
@@ -159,14 +164,25 @@ func (n *torNet) agreed() int {
 	return bytes.Count(body, []byte("\nr "))
 }
 
-// client returns a client when it is ready. It does without vanguards: among so few relays they make ways that go back
-// to where they came from, which relays refuse, and a connection then takes a minute or never comes about. What stalls is given up early, for the daemon to
-// try again.
+// clientRows lets a client go to this machine, and do without vanguards: among so few relays they make ways that go
+// back to where they came from, which relays refuse. What stalls is given up early, for the daemon to try again.
+const clientRows = `
+SocksPort %s
+ControlPort %s
+CookieAuthentication 1
+ClientRejectInternalAddresses 0
+ClientDNSRejectInternalAddresses 0
+VanguardsLiteEnabled 0
+SocksTimeout 15
+LearnCircuitBuildTimeout 0
+CircuitBuildTimeout 5
+`
+
+// client returns a client when it is ready.
 func (n *torNet) client(t *testing.T) *torNode {
 	t.Helper()
-	socks, control := freePort(t), freePort(t)
-	c := n.start(t, t.TempDir(), fmt.Sprintf("SocksPort %s\nControlPort %s\nCookieAuthentication 1\nVanguardsLiteEnabled 0\nSocksTimeout 15\nLearnCircuitBuildTimeout 0\nCircuitBuildTimeout 5\n"+
-		"ClientRejectInternalAddresses 0\nClientDNSRejectInternalAddresses 0\n", socks, control))
+	socks, control := n.freePort(t), n.freePort(t)
+	c := n.start(t, t.TempDir(), fmt.Sprintf(clientRows, socks, control))
 	c.socks, c.control = socks, control
 	c.awaitReady()
 	return c
@@ -183,18 +199,19 @@ func (n *torNet) start(t *testing.T, dir, rows string) *torNode {
 	c := &torNode{t: t, dir: dir}
 	c.start()
 	t.Cleanup(func() {
+		c.kill()
 		if t.Failed() {
 			raw, _ := os.ReadFile(filepath.Join(dir, "log")) // may be missing
-			t.Logf("%s\n%s", dir, raw[max(0, len(raw)-2000):])
+			t.Logf("%s\n%s%s", dir, &c.said, raw[max(0, len(raw)-2000):])
 		}
-		c.kill()
 	})
 	return c
 }
 
 func (c *torNode) start() {
 	c.t.Helper()
-	c.cmd = exec.Command("tor", "-f", filepath.Join(c.dir, "torrc"), "--defaults-torrc", os.DevNull, "--quiet")
+	c.cmd = exec.Command("tor", "-f", filepath.Join(c.dir, "torrc"), "--defaults-torrc", os.DevNull, "--hush")
+	c.cmd.Stdout = &c.said
 	if err := c.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -243,11 +260,15 @@ func (c *torNode) ask(command string) (string, error) {
 	return answer, nil
 }
 
-// freePort returns a host:port which nothing listens on, below those that the system gives to others meanwhile.
-func freePort(t *testing.T) string {
+// freePort returns a host:port which nothing listens on and which was not returned before, below those that the system
+// gives to others meanwhile.
+func (n *torNet) freePort(t *testing.T) string {
 	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)))
+		n.port++
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
 		if err == nil {
 			l.Close()
 			return l.Addr().String()
