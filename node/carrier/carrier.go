@@ -245,8 +245,14 @@ func (s *Set) HTTPClient() *http.Client {
 		},
 		DisableCompression: true,
 		MaxIdleConns:       8,
+		IdleConnTimeout:    30 * time.Second,
 	}
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: t, CheckRedirect: func(r *http.Request, before []*http.Request) error {
+		if r.URL.Scheme != "https" || len(before) > 5 {
+			return errors.New("a site leads elsewhere")
+		}
+		return nil
+	}}
 }
 
 // listening notes a place at which a rung can be reached.

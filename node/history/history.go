@@ -76,6 +76,7 @@ const (
 	sessionsAtOnce = 3                // more would fetch the same from several
 	newsEvery      = time.Second / 4  // what was gained meanwhile is one piece of news
 	quietAfter     = 2 * time.Second  // nothing more is flooded after the last that was; more than a flood takes
+	toldOfFloods   = 3                // neighbours
 	greetEvery     = 20 * time.Second // between hellos with a random peer
 	checkEvery     = 3                // hellos go together with a comparison
 	answerTime     = 20 * time.Second // a peer of whom not a byte comes for so long stalls

@@ -212,3 +212,28 @@ func TestFetchingGoesOnWhereItBrokeOff(t *testing.T) {
 		t.Logf("%d sent", m.took)
 	})
 }
+
+// TestWhatAFloodLostIsFoundWhenItIsQuiet has one of two notes get lost on the way.
+func TestWhatAFloodLostIsFoundWhenItIsQuiet(t *testing.T) {
+	inWorld(t, func(w *world) {
+		x, y := w.node(Config{}, newMemory()), w.node(Config{}, newMemory())
+		w.connect(x.host, y.host)
+		time.Sleep(65 * time.Second) // after a comparison, and 55 s before the next
+		both := notes(t, 60, hour, "flooded")
+		for i, e := range both {
+			if i%10 == 0 {
+				time.Sleep(time.Second)
+			}
+			for n, m := range w.mems {
+				if n == 0 || i != 40 {
+					if _, err := m.Accept(w.ctx, e.AppendEnvelope(nil)); err != nil {
+						t.Fatal(err)
+					}
+					w.nodes[n].Flooded(e)
+				}
+			}
+		}
+		time.Sleep(quietAfter + 2*time.Second)
+		w.same()
+	})
+}

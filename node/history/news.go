@@ -1,7 +1,10 @@
 package history
 
 import (
+	"maps"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -50,24 +53,30 @@ func (s *span) cover(from, to int64) {
 	*s = span{from, to}
 }
 
-// tell tells all neighbours what this node gained, also whoever brought it: so it learns that it is held here.
+// tell tells all neighbours what this node gained, also whoever brought it: so it learns that it is held here. Of what
+// was flooded a few hear: those who miss something tell, too.
 func (y *History) tell() {
 	y.mu.Lock()
+	gained, quiet := y.gained, [protocol.Shards]span{}
+	y.gained = [protocol.Shards]span{}
 	for shard, f := range y.flooded {
 		if f.to != 0 && time.Since(y.busy[shard]) >= quietAfter {
-			y.gained[shard].cover(f.from, f.to)
-			y.flooded[shard] = span{}
+			quiet[shard], y.flooded[shard] = f, span{}
 		}
 	}
-	gained := y.gained
-	y.gained = [protocol.Shards]span{}
 	y.mu.Unlock()
+	y.spread(gained, math.MaxInt)
+	y.spread(quiet, toldOfFloods)
+}
+
+// spread tells up to most neighbours, at random, what this node has in some hours.
+func (y *History) spread(hours [protocol.Shards]span, most int) {
 	var all []news
-	for shard, g := range gained {
-		if g.to == 0 {
+	for shard, h := range hours {
+		if h.to == 0 {
 			continue
 		}
-		n, err := y.summary(shard, g.from, g.to)
+		n, err := y.summary(shard, h.from, h.to)
 		if err != nil {
 			y.cfg.Log.Error("the events of some hours cannot be read", "error", err)
 			continue
@@ -78,12 +87,10 @@ func (y *History) tell() {
 		return
 	}
 	y.mu.Lock()
-	servers := make([]*server, 0, len(y.served))
-	for _, s := range y.served {
-		servers = append(servers, s)
-	}
+	servers := slices.Collect(maps.Values(y.served))
 	y.mu.Unlock()
-	for _, s := range servers {
+	rand.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] })
+	for _, s := range servers[:min(most, len(servers))] {
 		s.push(encodeNews(all))
 	}
 }
