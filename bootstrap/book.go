@@ -164,7 +164,7 @@ func (b *Book) tell() error {
 }
 
 func capped(addrs []ma.Multiaddr) []ma.Multiaddr {
-	addrs = ma.Unique(addrs)
+	addrs = Unique(addrs)
 	return addrs[:min(len(addrs), maxBookAddrs)]
 }
 

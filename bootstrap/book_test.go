@@ -111,6 +111,19 @@ func TestBookForgetsTheUnreachableButNoInviteAndNoAnchor(t *testing.T) {
 	}
 }
 
+func TestWhatWorkedLastIsFirst(t *testing.T) {
+	again, _ := testBook(t)
+	b := again()
+	p := stranger(t, 1)
+	for i := range 2 * maxBookAddrs {
+		b.Worked(p, "dht", at(40-i)) // ever lower ones
+		b.Worked(p, "dht", at(100))
+	}
+	if got := b.Addrs(p); len(got) != maxBookAddrs || !got[0].Equal(at(100)) {
+		t.Errorf("%d addresses, the first %v", len(got), got[0])
+	}
+}
+
 func TestADamagedBookIsPutAside(t *testing.T) {
 	again, _ := testBook(t)
 	b := again()
@@ -168,6 +181,34 @@ func TestNobodyWhoOwnsOneNetworkSurroundsANode(t *testing.T) {
 		}
 		if n := groups["66.6.0.0/16"]; n > maxGroup {
 			t.Errorf("%d connections lead into one network", n)
+		}
+	})
+}
+
+func TestTheUnreachableMakeRoomForOthers(t *testing.T) {
+	inNetwork(t, func(_ context.Context, hosts []host.Host) {
+		f := NewFinder(FinderConfig{Host: hosts[0], Log: slog.New(slog.DiscardHandler)})
+		known := map[peer.ID]*candidate{}
+		find := func(name string, addrs ...ma.Multiaddr) {
+			f.take(known, candidate{AddrInfo: peer.AddrInfo{ID: peer.ID(name), Addrs: addrs}, source: name[:1]})
+		}
+		for i := range maxFound {
+			find(fmt.Sprint("x", i), at(i%200))
+		}
+		find("late", at(1))
+		if known["late"] != nil || len(known) != maxFound {
+			t.Errorf("%d peers are remembered", len(known))
+		}
+		known["x7"].failures, known["x8"].failures = 3, 2
+		find("late", at(1))
+		if known["late"] == nil || known["x7"] != nil || known["x8"] == nil || f.Source("x7") != "" || f.Source("late") != "l" {
+			t.Error("a new peer does not take the place of the one that failed most")
+		}
+		for i := range 200 { // each time by another source
+			f.take(known, candidate{AddrInfo: peer.AddrInfo{ID: "late", Addrs: []ma.Multiaddr{at(i)}}, source: fmt.Sprint(i)})
+		}
+		if n := len(known["late"].Addrs); n > maxAddrs || !known["late"].Addrs[0].Equal(at(1)) {
+			t.Errorf("a peer has %d addresses, the first %s", n, known["late"].Addrs[0])
 		}
 	})
 }

@@ -73,3 +73,14 @@ func (l LAN) Find(ctx context.Context, found func(peer.AddrInfo)) error {
 type notifee func(peer.AddrInfo)
 
 func (f notifee) HandlePeerFound(p peer.AddrInfo) { f(p) }
+
+// Unique leaves out what stands earlier in the list already. The order says what is tried first, and stays.
+func Unique(addrs []ma.Multiaddr) []ma.Multiaddr {
+	var list []ma.Multiaddr
+	for _, a := range addrs {
+		if !ma.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}

@@ -45,13 +45,25 @@ func NewDHT(h host.Host, network string, serve bool, public func([]ma.Multiaddr)
 	if serve {
 		mode = dht.ModeServer
 	}
+	d := &DHT{host: h, serve: serve, public: public}
 	table, err := dht.New(h, dht.Mode(mode), dht.ProtocolPrefix(protocol.ID("/openline/1/"+network)),
-		dht.DisableValues(), dht.AddressFilter(public), dht.ProviderDatastore(newShelf()),
+		dht.DisableValues(), dht.AddressFilter(d.usable), dht.ProviderDatastore(newShelf()),
 		dht.ProviderManagerOpts(records.ProvideValidity(24*time.Hour)))
 	if err != nil {
 		return nil, fmt.Errorf("start the hash table: %w", err)
 	}
-	return &DHT{h, serve, public, table}, nil
+	d.table = table
+	return d, nil
+}
+
+// usable leaves out addresses that are secret, and those that are nearer than the farthest connection of this node: who
+// is connected to the world hears of the world, and lets nobody point it at the machines of its own network.
+func (d *DHT) usable(addrs []ma.Multiaddr) []ma.Multiaddr {
+	farthest := 2
+	for _, c := range d.host.Network().Conns() {
+		farthest = min(farthest, nearness(c.RemoteMultiaddr()))
+	}
+	return ma.FilterAddrs(Farthest(d.public(addrs)), func(a ma.Multiaddr) bool { return nearness(a) <= farthest })
 }
 
 // Close leaves the table.
@@ -97,7 +109,7 @@ func (d *DHT) look(ctx context.Context, relays discovery.Discoverer, found func(
 		return
 	}
 	for p := range peers {
-		if p.Addrs = Farthest(d.public(p.Addrs)); p.ID != d.host.ID() && len(p.Addrs) > 0 {
+		if p.Addrs = d.usable(p.Addrs); p.ID != d.host.ID() && len(p.Addrs) > 0 {
 			found(p)
 		}
 	}

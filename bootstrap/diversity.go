@@ -71,8 +71,8 @@ func (s *spread) add(a ma.Multiaddr, carrier func(ma.Multiaddr) string) {
 	s.carriers[carrier(a)]++
 }
 
-// next chooses who is dialled now: kept peers, then those that bring in a network and a carrier that there are fewest
-// connections over, then those found first.
+// next chooses who is dialled now: kept peers, then those that failed least, then those that bring in a network and a
+// carrier that there are fewest connections over, then those found first.
 func (f *Finder) next(known map[peer.ID]*candidate) []*candidate {
 	now := f.spread()
 	var due []*candidate
@@ -95,7 +95,7 @@ func (f *Finder) next(known map[peer.ID]*candidate) []*candidate {
 	slices.SortFunc(due, func(a, b *candidate) int {
 		ak, ag, ac := rank(a)
 		bk, bg, bc := rank(b)
-		return cmp.Or(ak-bk, ag-bg, ac-bc, a.order-b.order)
+		return cmp.Or(ak-bk, a.failures-b.failures, ag-bg, ac-bc, a.order-b.order)
 	})
 	var chosen []*candidate
 	for _, c := range due {

@@ -80,7 +80,7 @@ func (d DNSAddr) under(ctx context.Context, domain string) ([]peer.AddrInfo, err
 		}
 		level = next
 	}
-	addrs = ma.Unique(addrs)
+	addrs = Unique(addrs)
 	peers, err := peer.AddrInfosFromP2pAddrs(addrs[:min(len(addrs), dnsaddrMost)]...)
 	if err == nil && len(peers) == 0 && failed == nil {
 		failed = errors.New("no peers stand under the name")

@@ -21,7 +21,8 @@ const (
 	longestWait = time.Minute
 	sourceWait  = 2 * time.Second  // between the starts of two sources
 	maxFailures = 10               // after which a found peer is forgotten; a kept one never is
-	maxFound    = 1024             // peers remembered; more are not taken up until some are forgotten
+	maxFound    = 1024             // peers remembered; more are taken up in the place of those that failed
+	maxAddrs    = 24               // of a peer; those found first stay
 	housekeep   = time.Minute      // between two writings of the book
 	keptWait    = 10 * time.Second // at most, for peers that are never given up
 )
@@ -184,7 +185,7 @@ func (f *Finder) take(known map[peer.ID]*candidate, c candidate) {
 	c.order = len(known)
 	old := known[c.ID]
 	if old == nil {
-		if len(known) >= maxFound && !c.keep {
+		if len(known) >= maxFound && !c.keep && !f.spare(known) {
 			return
 		}
 		known[c.ID] = &c
@@ -200,8 +201,30 @@ func (f *Finder) take(known map[peer.ID]*candidate, c candidate) {
 	if c.source == old.source {
 		old.Addrs = c.Addrs // the newest word of the same source
 	} else {
-		old.Addrs = ma.Unique(append(old.Addrs, c.Addrs...))
+		old.Addrs = Unique(append(old.Addrs, c.Addrs...))
 	}
+	old.Addrs = old.Addrs[:min(len(old.Addrs), maxAddrs)]
+}
+
+// spare forgets the peer that has failed most, so that nobody fills the memory with whom nobody reaches.
+func (f *Finder) spare(known map[peer.ID]*candidate) bool {
+	var worst *candidate
+	for _, c := range known {
+		if !c.keep && !c.dialing && c.failures > 0 && (worst == nil || c.failures > worst.failures) {
+			worst = c
+		}
+	}
+	if worst != nil {
+		f.forget(known, worst.ID)
+	}
+	return worst != nil
+}
+
+func (f *Finder) forget(known map[peer.ID]*candidate, p peer.ID) {
+	delete(known, p)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.names, p)
 }
 
 func (f *Finder) dial(ctx context.Context, p peer.AddrInfo) {
@@ -231,10 +254,7 @@ func (f *Finder) settle(ctx context.Context, known map[peer.ID]*candidate, o out
 	}
 	f.log.Debug("peer unreachable", "source", c.source, "failures", c.failures)
 	if c.failures >= maxFailures && !c.keep {
-		delete(known, o.id)
-		f.mu.Lock()
-		delete(f.names, o.id)
-		f.mu.Unlock()
+		f.forget(known, o.id)
 		return
 	}
 	wait := min(firstWait<<min(c.failures-1, 10), longestWait)

@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -216,8 +217,12 @@ func withoutAddress(err error) error {
 	if errors.As(err, &op) {
 		err = op.Err
 	}
-	if isNotFound(err) {
-		err = errors.New("the host's name could not be looked up")
+	var other x509.HostnameError
+	switch {
+	case isNotFound(err):
+		return errors.New("the host's name could not be looked up")
+	case errors.As(err, &other):
+		return errors.New("the certificate is for another name")
 	}
 	return err
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 )
 
 // Trial is how a source did when it was tried.
@@ -51,7 +50,7 @@ func Merge(peers []peer.AddrInfo) []peer.AddrInfo {
 			at[p.ID] = i
 			merged = append(merged, peer.AddrInfo{ID: p.ID})
 		}
-		merged[i].Addrs = ma.Unique(append(merged[i].Addrs, p.Addrs...))
+		merged[i].Addrs = Unique(append(merged[i].Addrs, p.Addrs...))
 	}
 	return merged
 }

@@ -235,7 +235,7 @@ func (n *Node) relays() (list []protocol.InvitePeer) {
 		others := ma.FilterAddrs(carrier.Public(n.host.Peerstore().Addrs(c.RemotePeer())), func(a ma.Multiaddr) bool {
 			return manet.IsPublicAddr(a) || !manet.IsPublicAddr(at) && !manet.IsIPLoopback(a) // none of its own local network
 		})
-		if p, err := invitePeer(c.RemotePeer(), ma.Unique(append([]ma.Multiaddr{at}, others...))); err == nil {
+		if p, err := invitePeer(c.RemotePeer(), bootstrap.Unique(append([]ma.Multiaddr{at}, others...))); err == nil {
 			list = append(list, p)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -25,6 +24,7 @@ import (
 
 const (
 	visitTime    = 10 * time.Second        // for a connection, and for what comes over it to go on
+	fetchTime    = 40 * time.Second        // for all that is fetched
 	visitTimeTor = 90 * time.Second        // through Tor
 	visitPause   = 1500 * time.Millisecond // between the first packets of two attempts at one peer
 	visitBytes   = 24 << 10                // that are fetched: more than the 12 to 20 kB after which Russia's censor freezes
@@ -165,18 +165,19 @@ func (v *visitor) dial(ctx context.Context, id peer.ID, a ma.Multiaddr) (transpo
 
 // fetch has the peer send back so many bytes (libp2p's ping), and reports how fast they came and whether they ceased.
 func fetch(ctx context.Context, conn transport.CapableConn) (rate int64, frozen bool) {
-	ctx, cancel := context.WithTimeout(ctx, visitTime)
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
 	s, err := conn.OpenStream(ctx)
 	if err != nil {
 		return 0, true
 	}
 	defer s.Reset()
+	defer context.AfterFunc(ctx, func() { s.Reset() })() // whoever trickles holds nobody
 	s.SetDeadline(time.Now().Add(visitTime))
 	if err := multistream.SelectProtoOrFail(ping.ID, s); err != nil {
 		return 0, true
 	}
-	go func() {
+	go func() { // ends with the stream
 		var block [ping.PingSize]byte
 		for range visitBytes / len(block) {
 			if _, err := s.Write(block[:]); err != nil {
@@ -188,13 +189,10 @@ func fetch(ctx context.Context, conn transport.CapableConn) (rate int64, frozen 
 	buf := make([]byte, 4096)
 	for got < visitBytes {
 		n, err := s.Read(buf)
-		got += n
-		if err != nil && got < visitBytes {
-			return perSecond(got, time.Since(begin)), !errors.Is(err, io.EOF)
+		if got += n; err != nil && got < visitBytes {
+			return perSecond(got, time.Since(begin)), ctx.Err() == nil
 		}
-		if n > 0 {
-			s.SetDeadline(time.Now().Add(visitTime)) // slow is not frozen
-		}
+		s.SetDeadline(time.Now().Add(visitTime)) // slow is not frozen
 	}
 	return perSecond(got, time.Since(begin)), false
 }
