@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -253,11 +254,29 @@ func (c *torNode) ask(command string) (string, error) {
 		if err := conn.PrintfLine("%s", line); err != nil {
 			return "", err
 		}
-		if _, answer, err = conn.ReadResponse(250); err != nil {
+		if answer, err = readReply(conn); err != nil {
 			return "", err
 		}
 	}
 	return answer, nil
+}
+
+// readReply reads up to the line that says OK. An answer of several lines has a form of its own (control-spec, 2.3),
+// which textproto does not know.
+func readReply(conn *textproto.Conn) (string, error) {
+	var lines []string
+	for {
+		line, err := conn.ReadLine()
+		switch {
+		case err != nil:
+			return "", err
+		case line == "250 OK":
+			return strings.Join(lines, "\n"), nil
+		case len(lines) == 0 && !strings.HasPrefix(line, "250"):
+			return "", errors.New(line)
+		}
+		lines = append(lines, line)
+	}
 }
 
 // freePort returns a host:port which nothing listens on and which was not returned before, below those that the system
