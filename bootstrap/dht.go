@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/discovery"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	drouting "github.com/libp2p/go-libp2p/p2p/discovery/routing"
 	ma "github.com/multiformats/go-multiaddr"
@@ -45,6 +46,7 @@ func NewDHT(h host.Host, network string, serve bool, public func([]ma.Multiaddr)
 	if serve {
 		mode = dht.ModeServer
 	}
+	h = discreet{h, public}
 	d := &DHT{host: h, serve: serve, public: public}
 	table, err := dht.New(h, dht.Mode(mode), dht.ProtocolPrefix(protocol.ID("/openline/1/"+network)),
 		dht.DisableValues(), dht.AddressFilter(d.usable), dht.ProviderDatastore(newShelf()),
@@ -55,6 +57,24 @@ func NewDHT(h host.Host, network string, serve bool, public func([]ma.Multiaddr)
 	d.table = table
 	return d, nil
 }
+
+// discreet is a host whose peers have no secret addresses: the library answers others out of the peer store, where what
+// is being dialled stands with its token.
+type discreet struct {
+	host.Host
+	public func([]ma.Multiaddr) []ma.Multiaddr
+}
+
+func (h discreet) Peerstore() peerstore.Peerstore { return shownPeers{h.Host.Peerstore(), h.public} }
+
+type shownPeers struct {
+	peerstore.Peerstore
+	public func([]ma.Multiaddr) []ma.Multiaddr
+}
+
+func (s shownPeers) Addrs(p peer.ID) []ma.Multiaddr { return s.public(s.Peerstore.Addrs(p)) }
+
+func (s shownPeers) PeerInfo(p peer.ID) peer.AddrInfo { return peer.AddrInfo{ID: p, Addrs: s.Addrs(p)} }
 
 // usable leaves out addresses that are secret, and those that are nearer than the farthest connection of this node: who
 // is connected to the world hears of the world, and lets nobody point it at the machines of its own network.

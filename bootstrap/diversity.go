@@ -66,8 +66,10 @@ func (f *Finder) spread() spread {
 }
 
 func (s *spread) add(a ma.Multiaddr, carrier func(ma.Multiaddr) string) {
-	s.total++
-	s.groups[group(a)]++
+	g := group(a)
+	if s.groups[g]++; g == "" || s.groups[g] <= maxGroup {
+		s.total++ // others do not depend on how many one network brings in
+	}
 	s.carriers[carrier(a)]++
 }
 
@@ -120,7 +122,7 @@ func (f *Finder) remember() {
 		return
 	}
 	conns := slices.DeleteFunc(f.host.Network().Conns(), func(c network.Conn) bool {
-		return c.Stat().Direction != network.DirOutbound || f.Source(c.RemotePeer()) == "lan"
+		return c.Stat().Direction != network.DirOutbound || f.Source(c.RemotePeer()) == "lan" || len(f.cfg.Book.Addrs(c.RemotePeer())) == 0
 	})
 	slices.SortFunc(conns, func(a, b network.Conn) int { return a.Stat().Opened.Compare(b.Stat().Opened) })
 	var chosen []peer.ID

@@ -36,6 +36,8 @@ const (
 	maxRecord      = 2048 // bytes of a signed record
 	maxRecords     = 16   // in an answer
 	maxRecordAddrs = 16   // of a peer
+	askers         = 3
+	maxDue         = 64   // peers that are to be asked
 	maxTold        = 1024 // records of peers that want to be told of
 	toldFor        = 2 * time.Hour
 )
@@ -84,19 +86,41 @@ func (x *Exchange) Find(ctx context.Context, found func(peer.AddrInfo)) error {
 	defer sub.Close()
 	again := time.NewTicker(exchangeAgain)
 	defer again.Stop()
+	// Whoever is slow to answer must not keep libp2p waiting for a reader of its events.
+	due := make(chan peer.ID, maxDue)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for range askers {
+		asking.Go(func() { x.askAll(ctx, due, found) })
+	}
+	defer close(due)
+	soon := func(p peer.ID) {
+		select {
+		case due <- p:
+		default: // too many came at once: others know as much
+		}
+	}
 	for _, p := range x.host.Network().Peers() {
-		x.ask(ctx, p, found)
+		soon(p)
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case e := <-sub.Out():
-			x.ask(ctx, e.(event.EvtPeerIdentificationCompleted).Peer, found)
+			soon(e.(event.EvtPeerIdentificationCompleted).Peer)
 		case <-again.C:
 			if peers := x.host.Network().Peers(); len(peers) > 0 {
-				x.ask(ctx, peers[rand.N(len(peers))], found)
+				soon(peers[rand.N(len(peers))])
 			}
+		}
+	}
+}
+
+func (x *Exchange) askAll(ctx context.Context, due <-chan peer.ID, found func(peer.AddrInfo)) {
+	for p := range due {
+		if ctx.Err() == nil {
+			x.ask(ctx, p, found)
 		}
 	}
 }
@@ -113,6 +137,7 @@ func (x *Exchange) ask(ctx context.Context, p peer.ID, found func(peer.AddrInfo)
 		return
 	}
 	defer s.Close()
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
 	s.SetDeadline(time.Now().Add(exchangeTimeout))
 	whom := tellIfReached
 	if x.tell {
@@ -233,21 +258,26 @@ func (x *Exchange) note(p peer.ID, t telling) {
 	maps.DeleteFunc(x.told, func(p peer.ID, t telling) bool {
 		return time.Since(t.at) > toldFor && x.host.Network().Connectedness(p) != network.Connected
 	})
-	if _, known := x.told[p]; known || len(x.told) < maxTold {
-		x.told[p] = t
+	if _, known := x.told[p]; !known && len(x.told) >= maxTold {
+		for any := range x.told { // in no order, so that nobody holds all places for long
+			delete(x.told, any)
+			break
+		}
 	}
+	x.told[p] = t
 }
 
 // pick chooses records for an asker.
 func (x *Exchange) pick(asker peer.ID) [][]byte {
-	reached := map[peer.ID]bool{}
+	reached, connected := map[peer.ID]bool{}, map[peer.ID]bool{}
 	for _, c := range x.host.Network().Conns() {
+		connected[c.RemotePeer()] = true
 		reached[c.RemotePeer()] = reached[c.RemotePeer()] || c.Stat().Direction == network.DirOutbound
 	}
 	var chosen [][]byte
 	x.mu.Lock()
 	for p, t := range x.told {
-		if p != asker && (t.everybody && time.Since(t.at) <= toldFor || reached[p]) {
+		if p != asker && (t.everybody && (connected[p] || time.Since(t.at) <= toldFor) || reached[p]) {
 			chosen = append(chosen, t.record)
 		}
 	}

@@ -235,3 +235,37 @@ func TestFarthestAddressesAreThoseOfAPeerForTheWorld(t *testing.T) {
 		}
 	}
 }
+
+// TestTheTableTellsNoSecretAddress asks a relay about a peer that it is just dialling at a secret address.
+func TestTheTableTellsNoSecretAddress(t *testing.T) {
+	inNetwork(t, func(ctx context.Context, hosts []host.Host) {
+		asker, relay := hosts[0], hosts[1]
+		var tables []*DHT
+		for _, h := range hosts[:2] {
+			public := all
+			if h == asker {
+				public = func(addrs []ma.Multiaddr) []ma.Multiaddr { return addrs } // it takes whatever it is told
+			}
+			d, err := NewDHT(h, "test", h == relay, public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			tables = append(tables, d)
+		}
+		_, bridge := sealed(t, "", "/ip4/1.2.3.4/tcp/1")
+		_, plain := sealed(t, "", "/ip4/1.2.3.4/tcp/1")
+		relay.Peerstore().AddAddr(bridge, ma.StringCast("/dns4/bridge.example/tcp/443"), time.Hour)
+		relay.Peerstore().AddAddr(plain, ma.StringCast("/ip4/1.2.3.4/tcp/1"), time.Hour)
+		join(t, asker, relay)
+		time.Sleep(2 * time.Second)
+		for p, want := range map[peer.ID]int{bridge: 0, plain: 1} {
+			fctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+			_, _ = tables[0].table.FindPeer(fctx, p) // what was heard is in the peer store, reachable or not
+			cancel()
+			if got := asker.Peerstore().Addrs(p); len(got) != want {
+				t.Errorf("the relay told %v, want %d addresses", got, want)
+			}
+		}
+	})
+}

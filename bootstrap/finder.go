@@ -249,11 +249,12 @@ func (f *Finder) settle(ctx context.Context, known map[peer.ID]*candidate, o out
 	}
 	c.failures++
 	f.cfg.Failed(o.err)
-	if f.cfg.Book != nil {
+	online := f.online()
+	if f.cfg.Book != nil && online {
 		f.cfg.Book.Failed(o.id)
 	}
 	f.log.Debug("peer unreachable", "source", c.source, "failures", c.failures)
-	if c.failures >= maxFailures && !c.keep {
+	if c.failures >= maxFailures && !c.keep && online {
 		f.forget(known, o.id)
 		return
 	}
@@ -262,6 +263,12 @@ func (f *Finder) settle(ctx context.Context, known map[peer.ID]*candidate, o out
 		wait = min(wait, keptWait)
 	}
 	c.next = time.Now().Add(wait/2 + rand.N(wait))
+}
+
+// online reports whether anybody beyond the local network is connected. While nobody is, that a peer does not answer says
+// nothing about the peer.
+func (f *Finder) online() bool {
+	return slices.ContainsFunc(f.host.Network().Peers(), func(p peer.ID) bool { return f.Source(p) != "lan" })
 }
 
 func (f *Finder) succeeded(c *candidate) {

@@ -101,7 +101,7 @@ func (r *Resolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr,
 	if len(ips) > 0 {
 		return ips, nil
 	}
-	if r.clear != nil {
+	if r.clear != nil && !isNotFound(err) {
 		return r.clear.LookupIPAddr(ctx, host)
 	}
 	return nil, err
@@ -110,7 +110,7 @@ func (r *Resolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr,
 // LookupTXT returns the texts under a name.
 func (r *Resolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
 	a, err := r.lookup(ctx, name, dnsmessage.TypeTXT)
-	if err != nil && r.clear != nil {
+	if err != nil && r.clear != nil && !isNotFound(err) {
 		return r.clear.LookupTXT(ctx, name)
 	}
 	return a.texts, err
@@ -219,7 +219,7 @@ func withoutAddress(err error) error {
 	}
 	var other x509.HostnameError
 	switch {
-	case isNotFound(err):
+	case errors.As(err, new(*net.DNSError)):
 		return errors.New("the host's name could not be looked up")
 	case errors.As(err, &other):
 		return errors.New("the certificate is for another name")

@@ -129,6 +129,8 @@ func (n *Node) checkName(name string, ask func(bootstrap.Lookups) ([]string, err
 		return api.NameCheck{Name: name, Clear: api.NameTrue}
 	case errors.As(err, &dns) && dns.IsTimeout, errors.Is(err, context.DeadlineExceeded):
 		return api.NameCheck{Name: name, Clear: api.NameSilent}
+	case err != nil && !(errors.As(err, &dns) && dns.IsNotFound):
+		return api.NameCheck{Name: name, Clear: api.NameUnproven} // a resolver that cannot, or none
 	}
 	return api.NameCheck{Name: name, Clear: api.NameFalse}
 }

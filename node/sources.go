@@ -4,8 +4,10 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 
@@ -20,7 +22,8 @@ func (n *Node) openNames() {
 		clear = net.DefaultResolver
 	}
 	// The way to the resolvers is the carriers', which themselves ask the resolver about other hosts.
-	client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return n.web.Transport.RoundTrip(r) })}
+	client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return n.web.Transport.RoundTrip(r) }),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // a question goes to nobody else
 	n.names = bootstrap.NewResolver(client, n.cfg.Resolvers, clear)
 }
 
@@ -75,6 +78,9 @@ func (c Config) public() bool { return c.Carriers.Mode == carrier.Open && !c.Bri
 func circuits(h host.Host) []peer.AddrInfo {
 	var relays []peer.AddrInfo
 	for _, p := range h.Network().Peers() {
+		if slices.ContainsFunc(h.Network().ConnsToPeer(p), func(c network.Conn) bool { return carrier.Secret(c.RemoteMultiaddr()) }) {
+			continue // whoever came over it would be told where it is
+		}
 		known, err := h.Peerstore().SupportsProtocols(p, circuit.ProtoIDv2Hop)
 		if err != nil || len(known) == 0 {
 			continue

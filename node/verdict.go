@@ -143,12 +143,13 @@ func (e evidence) verdict() ([]api.Cause, []string) {
 	}
 	if e.known == 0 {
 		codes[foundNobody] = true
+		codes[foundCutAll] = len(e.resolvers) > 0 && e.silence() == foundCutAll
 	}
 	for _, n := range e.names {
 		codes[foundDNS] = codes[foundDNS] || n.Clear == api.NameFalse
 		codes[foundDNSSilent] = codes[foundDNSSilent] || n.Clear == api.NameSilent
 	}
-	cut := codes[foundCutAll] || codes[foundCutAbroad]
+	cut := codes[foundCutAll] || codes[foundCutAbroad] || codes[foundNoTor]
 	codes[foundResolver] = !cut && slices.ContainsFunc(e.resolvers, func(r api.ResolverCheck) bool { return !r.Works })
 	codes[foundDNSSilent] = codes[foundDNSSilent] && !cut
 	causes := []api.Cause{}
@@ -199,7 +200,7 @@ func words(code string) string {
 	case foundCutAll:
 		return "Nothing outside of this local network answers: the line is cut, or this machine is not online."
 	case foundCutAbroad:
-		return "Nodes near by answer, and nothing far away does: connections abroad are cut."
+		return "Some nodes answer, and others do not, nor does any resolver abroad: connections abroad are cut, or much of what is there is blocked."
 	case foundDNS:
 		return "Names are answered falsely: somebody on the line sends wrong addresses (DNS poisoning). Openline asks over HTTPS instead."
 	case foundDNSSilent:

@@ -36,6 +36,8 @@ func TestVerdictNamesTheCause(t *testing.T) {
 	}{
 		{"all is well", [][]visit{{good("quic"), good("wss")}}, []api.ResolverCheck{works}, nil, nil},
 		{"nobody is known", nil, []api.ResolverCheck{works}, nil, []string{foundNobody}},
+		{"nobody is known, and nothing answers", nil, []api.ResolverCheck{blocked}, nil, []string{foundNobody, foundCutAll}},
+		{"no Tor", [][]visit{{bad("tor", carrier.NoTor)}}, []api.ResolverCheck{blocked}, nil, []string{foundNoTor}},
 		{"one host is silent", [][]visit{{bad("tcp", carrier.Silent)}, {good("tcp")}}, []api.ResolverCheck{works}, nil, []string{foundAddress}},
 		{"every host is silent, and the world answers", [][]visit{{bad("tcp", carrier.Silent)}}, []api.ResolverCheck{blocked, works}, nil, []string{foundResolver, foundAddress}},
 		{"only what is far is silent", [][]visit{{bad("tcp", carrier.Silent)}, {good("tcp")}}, []api.ResolverCheck{blocked}, nil, []string{foundCutAbroad}},

@@ -147,8 +147,11 @@ func (v *visitor) dial(ctx context.Context, id peer.ID, a ma.Multiaddr) (transpo
 			return nil, err
 		}
 		found, err := resolver.Resolve(ctx, a)
-		if err != nil || len(found) == 0 {
+		if err != nil {
 			return nil, fmt.Errorf("look up a peer's host: %w", err)
+		}
+		if len(found) == 0 {
+			return nil, errors.New("a peer's host has no address")
 		}
 		a = found[0]
 	}

@@ -19,7 +19,8 @@ func (p *program) doctorCmd() *cobra.Command {
 		Short: "Find out what works on this network, what is blocked and how, and what to do next",
 		Long: `Has the daemon try every way of finding nodes and every carrier to the nodes that it knows, and says in plain words what
 works, what is blocked, how that looks, and what to do next. It takes up to a minute, through Tor three. It makes no
-connection that the daemon's --mode forbids, and prints no address.
+connection that the daemon's --mode forbids, and prints no
+address of a node. In mode open it asks the system's resolver, too, for names that your settings bring into play.
 
 It sees what happens on this line, not who does it: a cable that is cut and a censor who cuts look the same.`,
 		Example: `  openline doctor

@@ -307,6 +307,7 @@ func poison(r Rule, p packet, query bool) (bool, verdict) {
 	}
 	var a dns.Msg
 	a.SetReply(&q)
+	a.RecursionAvailable = true // as a resolver's answer is
 	if q.Question[0].Qtype == dns.TypeA {
 		if rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A " + r.Values[0]); err == nil {
 			a.Answer = append(a.Answer, rr)

@@ -9,7 +9,7 @@ import (
 // Doctor finds out what works on this network and what is blocked.
 type Doctor interface {
 	// Diagnose tries every source of peers and every carrier to every known peer that the mode allows. It takes up to
-	// a minute.
+	// a minute, through Tor three.
 	Diagnose(ctx context.Context) (Diagnosis, error)
 }
 

@@ -201,8 +201,9 @@ func Name(a ma.Multiaddr) string { return read(a).carrier }
 
 // Secret reports whether an address may be known only to those to whom it was given.
 func Secret(a ma.Multiaddr) bool {
-	switch Name(a) {
-	case QUIC, TCP, Relay, "":
+	relay, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT })
+	switch Name(relay) {
+	case QUIC, TCP, "":
 		return false
 	}
 	return true

@@ -241,6 +241,8 @@ func (s *Set) HTTPClient() *http.Client {
 			if err != nil {
 				return nil, errors.Join(err, conn.Close())
 			}
+			ctx, cancel := context.WithTimeout(ctx, webTimeout) // net/http has taken away the request's
+			defer cancel()
 			return browserHello(ctx, conn, place{host: host})
 		},
 		DisableCompression: true,

@@ -361,3 +361,13 @@ func TestLadderKeepsOffWhatIsCut(t *testing.T) {
 		}
 	}
 }
+
+func TestACircuitIsAsSecretAsItsRelay(t *testing.T) {
+	const id = "/p2p/12D3KooWLbUqQnBR2DiFMd1kWFkTsJSrbbJyBhPZzHSWSFgBkJ6y/p2p-circuit"
+	for a, secret := range map[string]bool{"/ip4/8.1.0.1/tcp/1" + id: false, "/ip4/8.1.0.1/udp/1/quic-v1" + id: false,
+		"/ip4/8.1.0.1/tcp/443/tls/sni/news.example/ws" + id: true, "/ip4/8.1.0.1/tcp/1": false, "/ip4/8.1.0.1/tcp/443/tls/ws": true} {
+		if got := Secret(ma.StringCast(a)); got != secret {
+			t.Errorf("Secret(%s) = %v", a, got)
+		}
+	}
+}

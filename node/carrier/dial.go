@@ -21,6 +21,7 @@ import (
 const (
 	connectTimeout = 10 * time.Second
 	torTimeout     = 90 * time.Second
+	webTimeout     = 30 * time.Second // for a web site's TLS handshake
 )
 
 // dialTo opens a TCP connection, through Tor where the mode says so. Host names are looked up by nobody but Names, or by

@@ -63,6 +63,8 @@ func (s *Set) Explain(ctx context.Context, a ma.Multiaddr, dial func() error) Ca
 		return ""
 	case errors.Is(err, errNotLetIn):
 		return NotLetIn
+	case somebodyElse(err):
+		return Closed // who was looked for is not there any more
 	case errors.Is(err, errNoProgram):
 		return NoProgram
 	case !plain:

@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -191,15 +192,22 @@ func (l *Ladder) Failed(err error) {
 
 // cut reports whether an attempt ended the way a censor ends it who looks at the first bytes.
 func cut(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNREFUSED) || somebodyElse(err) {
+		return false
+	}
 	var b *Broken
 	if errors.As(err, &b) {
 		return true
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNREFUSED) {
-		return false
-	}
 	// libp2p's word for what happens between a TCP connection and a libp2p connection; it exports no error for it.
 	return strings.Contains(err.Error(), "failed to negotiate")
+}
+
+// somebodyElse reports whether an attempt ended because another peer is there than was looked for: whoever names a false
+// one must not have the place shunned.
+func somebodyElse(err error) bool {
+	var other sec.ErrPeerIDMismatch
+	return errors.As(err, &other)
 }
 
 // Shunned reports whether a place is left alone for now.
