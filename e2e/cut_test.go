@@ -40,7 +40,7 @@ func worldNames(t *testing.T, n *lab.Net, records ...string) (site, []string) {
 	return s, []string{"--resolver", "https://9.9.1.1/dns-query", "--resolver", "https://9.9.2.2/dns-query"}
 }
 
-// settled starts a relay of the lab's.
+// settleRelay starts a relay of the lab's.
 func settleRelay(t *testing.T, n *lab.Net, host string, peers ...*daemon) *daemon {
 	t.Helper()
 	args := []string{"relay"}

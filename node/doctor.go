@@ -53,7 +53,6 @@ func (n *Node) Diagnose(ctx context.Context) (api.Diagnosis, error) {
 	peers = bootstrap.Merge(peers)
 	e.known, e.mode = len(peers), n.cfg.Carriers.Mode
 	e.peers = v.visitAll(ctx, peers)
-	e.missed = len(e.peers) < len(peers)
 	d.Known, d.Reached = e.known, e.reached()
 	d.Carriers = e.carriers(n.cfg.Carriers.Allows)
 	d.Causes, d.Next = e.verdict()

@@ -42,7 +42,6 @@ const slow = 4000
 type evidence struct {
 	mode      carrier.Mode
 	known     int
-	missed    bool // there are more peers than were visited
 	peers     [][]visit
 	resolvers []api.ResolverCheck
 	names     []api.NameCheck

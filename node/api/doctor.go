@@ -63,7 +63,7 @@ const (
 	NameFalse    = "false"    // something else: somebody answers in the resolver's stead
 	NameSilent   = "silent"   // nothing
 	NameUnasked  = "unasked"  // in clear, for the mode forbids it
-	NameUnproven = "unproven" // no resolver over HTTPS answers, so there is nothing to compare with
+	NameUnproven = "unproven" // one of the two cannot answer, so there is nothing to compare
 )
 
 // NameCheck says how the look-up of a name that this node uses is answered in clear.
